@@ -1,0 +1,65 @@
+"""Arguments of the `llm` app: what a stack's `services:` entry becomes, and what `build_app` accepts.
+
+Plain pydantic, importable without Ray or torch, so that the Pulumi program can build and check it.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field, PositiveInt, model_validator
+
+EngineName = Literal["torch", "transformers-neuronx"]
+DType = Literal["float32", "bfloat16", "float16"]
+
+# The environment variables by which the place that runs the app hands it what must not stand in a serve
+# config. The RayService's pod template sets them; the local run sets them to its own files.
+API_KEYS_FILE_ENV = "NEURON_SERVE_API_KEYS_FILE"
+MODEL_CACHE_ENV = "NEURON_SERVE_MODEL_CACHE"
+
+
+class LlmArgs(BaseModel):
+    """One model behind the OpenAI API. Field descriptions are the user manual."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    model: str = Field(
+        min_length=1,
+        description="A Hugging Face Hub id, a local directory, or `package:NAME` for weights that an "
+        "installed Python package ships as GGUF.",
+    )
+    served_name: str = Field(min_length=1, description="The name clients send as `model`.")
+    engine: EngineName = Field(default="torch", description="What computes the tokens.")
+    device: Literal["cpu", "cuda", "neuron"] = Field(
+        default="cpu", description="Where the engine computes: a CPU, an NVIDIA GPU, or NeuronCores."
+    )
+    dtype: DType = Field(default="bfloat16", description="Type of weights, activations and KV cache.")
+    tensor_parallel: PositiveInt = Field(default=1, description="NeuronCores a replica is spread over.")
+    slots: int = Field(default=8, ge=1, le=256, description="Requests decoded together in a replica.")
+    max_model_len: int = Field(default=2048, ge=16, description="Prompt and answer together, tokens.")
+    prefill_tokens: int = Field(
+        default=512,
+        ge=16,
+        description="Prompt tokens that one step may prefill together; bounds the pause a new request "
+        "causes in running streams. A longer prompt takes a step of its own.",
+    )
+    max_queue: int = Field(
+        default=64, ge=0, description="Requests that may wait for a slot in a replica; one more gets 429."
+    )
+    request_timeout_s: float = Field(
+        default=600.0, gt=0, description="Longest life of a request, waiting included, seconds."
+    )
+    auth: Literal["api-keys", "none"] = Field(
+        default="api-keys",
+        description=f"`api-keys`: a Bearer key from the file named by {API_KEYS_FILE_ENV} is required. "
+        "`none`: anybody who reaches the port may use the model.",
+    )
+
+    @model_validator(mode="after")
+    def _engine_matches_device(self) -> LlmArgs:
+        if (self.engine == "transformers-neuronx") != (self.device == "neuron"):
+            raise ValueError(
+                f"engine {self.engine!r} does not run on device {self.device!r}: "
+                "use transformers-neuronx with neuron, torch with cpu or cuda"
+            )
+        return self

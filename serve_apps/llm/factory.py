@@ -1,0 +1,100 @@
+"""From the app's arguments to an engine: the only place that knows which engines there are.
+
+torch and transformers are imported when an engine is built, so that describing an app needs neither.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from serve_apps.llm.args import LlmArgs
+from serve_apps.llm.models import resolve
+from serve_apps.llm.slot_engine import SlotEngine
+
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
+
+
+class EngineConfigError(ValueError):
+    """The arguments and the model, or this build, do not go together; the message has the way out."""
+
+
+def build_engine(args: LlmArgs) -> SlotEngine:
+    """The engine that `args` describe, not started. May download or convert the model first.
+
+    Raises `EngineConfigError`, or `serve_apps.llm.models.ModelError` for a model that cannot be had.
+    """
+    if args.engine != "torch":
+        raise EngineConfigError(
+            f"engine {args.engine!r} is not part of this build, which has a runner for 'torch' only; "
+            "set engine to torch and device to cpu or cuda"
+        )
+    _let_waiting_threads_sleep()
+    model_dir = resolve(args.model)
+    _check_context(args, model_dir)
+
+    from serve_apps.llm.runners.torch_runner import TorchRunner
+
+    runner = TorchRunner(
+        model_dir,
+        slots=args.slots,
+        max_len=args.max_model_len,
+        prefill_tokens=args.prefill_tokens,
+        device="cuda" if args.device == "cuda" else "cpu",
+        dtype=args.dtype,
+    )
+    tokenizer, tokenizer_eos_ids = _tokenizer(args.model, model_dir)
+    return SlotEngine(
+        runner,
+        tokenizer,
+        eos_ids=eos_ids(model_dir) | tokenizer_eos_ids,
+        max_queue=args.max_queue,
+        request_timeout_s=args.request_timeout_s,
+    )
+
+
+def eos_ids(model_dir: Path) -> set[int]:
+    """The tokens that end an answer, as `generation_config.json` says, or else `config.json`."""
+    for name in ("generation_config.json", "config.json"):
+        declared = _read(model_dir / name).get("eos_token_id")
+        if declared is not None:
+            return set(declared) if isinstance(declared, list) else {declared}
+    return set()
+
+
+def _tokenizer(model: str, model_dir: Path) -> tuple[Tokenizer, set[int]]:
+    """The tokenizer itself, and its own end-of-sequence id if it has one."""
+    from transformers import AutoTokenizer
+
+    tokenizer: Any = AutoTokenizer.from_pretrained(model_dir)
+    if not tokenizer.is_fast:
+        raise EngineConfigError(
+            f"model {model!r} has no fast tokenizer, which streaming needs; add a tokenizer.json to it "
+            "or choose another model"
+        )
+    return tokenizer.backend_tokenizer, {tokenizer.eos_token_id} - {None}
+
+
+def _check_context(args: LlmArgs, model_dir: Path) -> None:
+    longest = _read(model_dir / "config.json").get("max_position_embeddings")
+    if longest is not None and args.max_model_len > longest:
+        raise EngineConfigError(
+            f"max_model_len is {args.max_model_len}, but model {args.model!r} knows {longest} positions; "
+            f"set max_model_len to {longest} or less"
+        )
+
+
+def _read(path: Path) -> dict[str, Any]:
+    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+
+
+def _let_waiting_threads_sleep() -> None:
+    """Keep OpenMP's threads from spinning while they wait for each other; takes effect before torch loads.
+
+    The engine shares its CPUs with the API and the proxy. A spinning thread uses up the time slice that the
+    thread it waits for needs: on two busy cores a step takes several times longer than with sleeping ones.
+    """
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")

@@ -1,0 +1,283 @@
+"""The engine's thread: it alone touches the runner, and it never waits for a reader.
+
+Commands come in through a queue; between two steps all of them are taken in, so an abort or a deadline
+frees its slot before the next step. Events go out in one batch a step. With nothing to do, the thread
+sleeps in the queue.
+"""
+
+from __future__ import annotations
+
+import logging
+import queue
+import time
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass, replace
+from typing import Literal
+
+from tokenizers import Tokenizer
+
+from serve_apps.llm.admission import InvalidRequestError, check_values
+from serve_apps.llm.detokenizer import Detokenizer
+from serve_apps.llm.engine import (
+    EngineStats,
+    Event,
+    Failed,
+    FailureKind,
+    Finished,
+    GenerationRequest,
+    TextDelta,
+)
+from serve_apps.llm.runners import Runner
+from serve_apps.llm.scheduler import FinishReason, Output, Plan, QueueFullError, Scheduler
+
+logger = logging.getLogger(__name__)
+
+_FAILED = "the engine failed and is being replaced; try again"
+_SHORTEST_RETRY_S = 1.0
+_NEWEST_SHARE = 0.2  # of the newest answer in the running mean of how long a slot is held
+
+
+@dataclass(frozen=True, eq=False)
+class Ticket:
+    """One call of `generate`; what stands for it on both sides. Times are `time.monotonic` seconds."""
+
+    request: GenerationRequest
+    submitted: float
+    deadline: float
+
+
+@dataclass(frozen=True)
+class Submit:
+    """Command: answer this request."""
+
+    ticket: Ticket
+
+
+@dataclass(frozen=True)
+class Abort:
+    """Command: nobody reads this answer any more. Without effect if it has ended."""
+
+    ticket: Ticket
+    reason: Literal["cancelled", "slow_reader"]
+
+
+@dataclass(frozen=True)
+class Close:
+    """Command: fail what is in flight and end the thread."""
+
+
+Command = Submit | Abort | Close
+Batch = Sequence[tuple[Ticket, Event]]
+
+
+@dataclass
+class _Answer:
+    """An answer as far as it has come."""
+
+    text: Detokenizer
+    tokens: int = 0
+    unsent_tokens: int = 0
+    started: float | None = None
+    first_token: float | None = None
+
+
+class StepLoop:
+    """`run` is the thread's body. Other threads put into `commands` and read `stats` and `failure`.
+
+    `loaded` is called once, with what the runner's `load` raised if it did; `deliver` with the events of
+    each step. Both are called from the thread and must not block.
+    """
+
+    def __init__(
+        self,
+        runner: Runner,
+        tokenizer: Tokenizer,
+        *,
+        eos_ids: Collection[int],
+        max_queue: int,
+        loaded: Callable[[Exception | None], None],
+        deliver: Callable[[Batch], None],
+    ) -> None:
+        self.commands: queue.SimpleQueue[Command] = queue.SimpleQueue()
+        self.failure: Exception | None = None
+        self._runner = runner
+        self._limits = runner.capabilities
+        self._tokenizer = tokenizer
+        self._vocabulary = tokenizer.get_vocab_size()
+        self._loaded = loaded
+        self._deliver = deliver
+        self._scheduler: Scheduler[Ticket] = Scheduler(self._limits, eos_ids=eos_ids, max_queue=max_queue)
+        self._answers: dict[Ticket, _Answer] = {}
+        self._outbox: list[tuple[Ticket, Event]] = []
+        self._mean_held_s = 0.0
+        self._counters = EngineStats(self._limits.slots)
+        self.stats = self._counters
+
+    def run(self) -> None:
+        """Load, then serve until `Close`; after a failure, refuse until `Close`."""
+        try:
+            self._runner.load()
+        except Exception as error:
+            self.failure = error
+        self._loaded(self.failure)
+        if self.failure is None:
+            try:
+                self._serve()
+            except Exception as error:
+                logger.exception("the engine failed; every request in flight ends")
+                self.failure = error
+        self._fail_everything()
+        self._close_runner()
+        if self.failure is not None:
+            self._refuse()
+
+    def _serve(self) -> None:
+        working = False
+        while self._take_commands(block=not working):
+            self._expire()
+            plan = self._scheduler.schedule()
+            working = bool(plan)
+            self._execute(plan)
+            self._publish()
+
+    def _take_commands(self, *, block: bool) -> bool:
+        """Obey what has come in, after waiting for something if `block`; false at `Close`."""
+        try:
+            while True:
+                command = self.commands.get(block)
+                if isinstance(command, Close):
+                    return False
+                self._obey(command)
+                block = False
+        except queue.Empty:
+            return True
+
+    def _obey(self, command: Submit | Abort) -> None:
+        ticket = command.ticket
+        if isinstance(command, Submit):
+            self._submit(ticket)
+        elif self._scheduler.cancel(ticket):
+            self._count(failed=int(command.reason == "slow_reader"))
+            self._end(ticket, command.reason)
+
+    def _submit(self, ticket: Ticket) -> None:
+        try:
+            check_values(ticket.request, self._limits, self._vocabulary)
+            self._scheduler.add(ticket, ticket.request, ticket.deadline)
+        except InvalidRequestError as error:
+            self._fail(ticket, "invalid_request", str(error))
+        except QueueFullError:
+            running, waiting = self._scheduler.slots_in_use, self._scheduler.queued
+            self._fail(
+                ticket,
+                "queue_full",
+                f"{running} requests are running and {waiting} are waiting, which is the limit; retry later",
+                retry_after_s=max(_SHORTEST_RETRY_S, self._mean_held_s / self._limits.slots),
+            )
+        else:
+            self._answers[ticket] = _Answer(Detokenizer(self._tokenizer, ticket.request.stop))
+
+    def _expire(self) -> None:
+        for ticket in self._scheduler.expire(time.monotonic()):
+            life_s = ticket.deadline - ticket.submitted
+            self._fail(ticket, "timeout", f"the request was not complete after {life_s:g} s, the limit")
+
+    def _execute(self, plan: Plan) -> None:
+        for slot in plan.release:
+            self._runner.release(slot)
+        if not (plan.prefill or plan.decode):
+            return
+        began = time.monotonic()
+        sampled = self._runner.prefill(plan.prefill) if plan.prefill else self._runner.decode(plan.decode)
+        for output in self._scheduler.update(plan, sampled):
+            self._advance(output, began)
+        self._count(
+            steps=1,
+            prefill_tokens=sum(len(item.ids) for item in plan.prefill),
+            decode_rows=len(plan.decode),
+            decode_slots=self._limits.slots if plan.decode else 0,
+        )
+
+    def _advance(self, output: Output[Ticket], step_began: float) -> None:
+        """Turn a token into events."""
+        ticket = output.key
+        answer = self._answers[ticket]
+        if answer.started is None:
+            answer.started, answer.first_token = step_began, time.monotonic()
+        answer.tokens += 1
+        answer.unsent_tokens += 1
+        # An end-of-sequence token ends the text; whether it also stands for text is the vocabulary's affair.
+        text = "" if output.finish == "stop" else answer.text.push(output.token)
+        if output.finish:
+            text += answer.text.flush()
+        if answer.text.stopped:
+            self._scheduler.cancel(ticket)  # before its time; nothing happens if this was its last token
+        if text:
+            self._outbox.append((ticket, TextDelta(text, answer.unsent_tokens)))
+            answer.unsent_tokens = 0
+        finish: FinishReason | None = "stop" if answer.text.stopped else output.finish
+        if finish:
+            self._outbox.append((ticket, Finished(finish, len(ticket.request.prompt_ids), answer.tokens)))
+            self._count(finished=1)
+            self._end(ticket, finish)
+
+    def _fail(
+        self, ticket: Ticket, kind: FailureKind, message: str, retry_after_s: float | None = None
+    ) -> None:
+        self._outbox.append((ticket, Failed(kind, message, retry_after_s)))
+        self._count(failed=1)
+        self._end(ticket, kind)
+
+    def _end(self, ticket: Ticket, reason: str) -> None:
+        """Forget a ticket and log one line about it, which never holds text."""
+        now = time.monotonic()
+        answer = self._answers.pop(ticket, None)
+        started = answer.started if answer else None
+        first_token = answer.first_token if answer else None
+        if started is not None:
+            held_s = now - started
+            self._mean_held_s += (held_s - self._mean_held_s) * (_NEWEST_SHARE if self._mean_held_s else 1)
+        logger.info(
+            "request_id=%s reason=%s prompt_tokens=%d completion_tokens=%d "
+            "queued_s=%.3f first_token_s=%s total_s=%.3f",
+            ticket.request.request_id,
+            reason,
+            len(ticket.request.prompt_ids),
+            answer.tokens if answer else 0,
+            (started or now) - ticket.submitted,
+            f"{first_token - ticket.submitted:.3f}" if first_token else "none",
+            now - ticket.submitted,
+        )
+
+    def _count(self, **growth: int) -> None:
+        counted = {name: getattr(self._counters, name) + number for name, number in growth.items()}
+        self._counters = replace(self._counters, **counted)
+
+    def _publish(self) -> None:
+        """Show the step's result; the snapshot first, so that who has seen an event finds it counted."""
+        self.stats = replace(
+            self._counters, slots_in_use=self._scheduler.slots_in_use, queued=self._scheduler.queued
+        )
+        if self._outbox:
+            batch, self._outbox = self._outbox, []
+            self._deliver(batch)
+
+    def _fail_everything(self) -> None:
+        message = _FAILED if self.failure else "the engine is shutting down; try again elsewhere"
+        for ticket in list(self._answers):
+            self._scheduler.cancel(ticket)
+            self._fail(ticket, "engine_error", message)
+        self._publish()
+
+    def _close_runner(self) -> None:
+        try:
+            self._runner.close()
+        except Exception:
+            logger.exception("closing the runner failed")
+
+    def _refuse(self) -> None:
+        """Answer every request with the failure: one may have been sent before its sender learnt of it."""
+        while not isinstance(command := self.commands.get(), Close):
+            if isinstance(command, Submit):
+                self._fail(command.ticket, "engine_error", _FAILED)
+                self._publish()

