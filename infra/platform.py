@@ -1,0 +1,133 @@
+"""What every service stands on: a cluster, the operator, nodes, stores. One function a target."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+import pulumi
+import pulumi_kubernetes as k8s
+
+from infra import pins
+from infra.artifacts import Artifacts, ArtifactsArgs
+from infra.aws_config import Aws
+from infra.bucket_layout import BucketLayout
+from infra.cluster import EksCluster, EksClusterArgs
+from infra.config import Secrets, StackConfig
+from infra.gcs_store import GcsStore, GcsStoreArgs
+from infra.in_cluster_store import InClusterStore, InClusterStoreArgs
+from infra.ingress import LoadBalancerController, LoadBalancerControllerArgs
+from infra.karpenter import Karpenter, KarpenterArgs
+from infra.kuberay import KubeRay
+from infra.kubernetes import existing_cluster
+from infra.network import Network, NetworkArgs
+from infra.neuron import NeuronDevicePlugin
+from infra.scheduling import NOT_ON_KARPENTER_NODES
+
+
+def _nothing_more(_namespace: str) -> Sequence[pulumi.Resource]:
+    return ()
+
+
+@dataclass(frozen=True)
+class Platform:
+    """`requirements` are what every pod needs until it is gone, `needed_in` what those of one namespace do.
+
+    `gcs_store` keeps the state of Ray heads, None without one. `load_balancers` is the controller that makes
+    them, None where the stack has no ingress. `repository_url` is where the stack's images are pushed to.
+    """
+
+    provider: k8s.Provider
+    requirements: Sequence[pulumi.Resource]
+    gcs_store: GcsStore | InClusterStore | None
+    needed_in: Callable[[str], Sequence[pulumi.Resource]] = field(default=_nothing_more)
+    load_balancers: pulumi.Resource | None = None
+    repository_url: pulumi.Output[str] | None = None
+
+
+def existing_platform(stack: StackConfig, secrets: Secrets) -> Platform:
+    """`target: kubernetes`: what is missing on a cluster that exists."""
+    provider = existing_cluster(stack.kubeconfig_context)
+    opts = pulumi.ResourceOptions(providers=[provider])
+    operator = [KubeRay(stack.kuberay, opts=opts)] if stack.kuberay.install else []
+    return Platform(provider, operator, _in_cluster_store(stack, secrets, opts))
+
+
+def aws_platform(stack: StackConfig, aws: Aws, secrets: Secrets, bucket: BucketLayout) -> Platform:
+    """`target: aws`: everything, from the network up."""
+    tags = {"neuron-serve/stack": pulumi.get_stack(), "neuron-serve/cluster": aws.name}
+    network = Network("network", NetworkArgs(aws.network, aws.zones, aws.name, tags))
+    cluster = EksCluster("cluster", EksClusterArgs(aws.cluster, aws.name, aws.environment, network, tags))
+    opts = pulumi.ResourceOptions(providers=[cluster.provider])
+    karpenter = Karpenter(
+        "karpenter",
+        KarpenterArgs(
+            config=aws.karpenter,
+            pools=aws.node_pools,
+            zones=aws.zones,
+            cluster=cluster,
+            cluster_name=aws.name,
+            node_subnet_ids=network.node_subnet_ids,
+            ami_date=pins.ami_date(aws.karpenter.ami_date, aws.cluster.version),
+            tags=tags,
+        ),
+        opts,
+    )
+    neuron = NeuronDevicePlugin("neuron", cluster, opts)
+    artifacts = Artifacts(
+        "artifacts", ArtifactsArgs(aws.artifacts, bucket, cluster.name, list(stack.services), tags)
+    )
+    operator = KubeRay(
+        stack.kuberay,
+        affinity=NOT_ON_KARPENTER_NODES,
+        needs=[cluster.system_nodes, *cluster.ready, *network.egress],
+        opts=opts,
+    )
+    on_nodes = pulumi.ResourceOptions(
+        providers=[cluster.provider], depends_on=[*cluster.ready, *karpenter.pools.values()]
+    )
+    return Platform(
+        provider=cluster.provider,
+        requirements=[operator, *karpenter.pools.values(), neuron.device_plugin],
+        gcs_store=_store(stack, secrets, network, cluster, tags)
+        or _in_cluster_store(stack, secrets, on_nodes),
+        needed_in=artifacts.needed_in,
+        repository_url=artifacts.repository_url,
+        load_balancers=_load_balancers(aws, network, cluster, tags, opts),
+    )
+
+
+def _store(
+    stack: StackConfig, secrets: Secrets, network: Network, cluster: EksCluster, tags: dict[str, str]
+) -> GcsStore | None:
+    if stack.store.kind != "elasticache":
+        return None
+    return GcsStore(
+        "gcs-store",
+        GcsStoreArgs(
+            config=stack.store,
+            vpc_id=network.vpc_id,
+            subnet_ids=network.private_subnet_ids,
+            client_security_group_id=cluster.security_group_id,
+            auth_token=secrets.gcs_store_auth_token,
+            tags=tags,
+        ),
+    )
+
+
+def _in_cluster_store(
+    stack: StackConfig, secrets: Secrets, opts: pulumi.ResourceOptions
+) -> InClusterStore | None:
+    if stack.store.kind != "inCluster":
+        return None
+    args = InClusterStoreArgs(stack.store.image, list(stack.services), secrets.gcs_store_auth_token)
+    return InClusterStore(args, opts)
+
+
+def _load_balancers(
+    aws: Aws, network: Network, cluster: EksCluster, tags: dict[str, str], opts: pulumi.ResourceOptions
+) -> pulumi.Resource | None:
+    if not aws.ingress.enabled:
+        return None
+    args = LoadBalancerControllerArgs(cluster, aws.name, network.vpc_id, tags)
+    return LoadBalancerController("load-balancers", args, opts).release
