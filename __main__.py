@@ -1,0 +1,59 @@
+"""neuron-serve: from a stack file to model endpoints. Read top to bottom, it is the table of contents."""
+
+from __future__ import annotations
+
+import pulumi
+
+from infra import config, preflight
+from infra.bucket_layout import bucket_layout
+from infra.platform import aws_platform, existing_platform
+from workloads.api_keys import stack_api_keys
+from workloads.chat_ui import ChatUi, ChatUiArgs
+from workloads.ingress import ServiceIngress, ServiceIngressArgs, plan_ingresses
+from workloads.outputs import model_names, port_forwards
+from workloads.ray_service import RayService, RayServiceArgs
+from workloads.service_plan import plan_services
+
+# Whatever can be refused is refused here, before anything is registered.
+stack, secrets = config.load()
+bucket = None
+if stack.aws:
+    preflight.check(stack.aws)
+    bucket = bucket_layout(stack.aws, stack.services)
+plans = plan_services(stack, secrets, bucket)
+ingress_plans = plan_ingresses(stack)
+
+if stack.aws and bucket:
+    platform = aws_platform(stack, stack.aws, secrets, bucket)
+else:
+    platform = existing_platform(stack, secrets)
+on_cluster = pulumi.ResourceOptions(providers=[platform.provider])
+
+api_keys = stack_api_keys(stack, secrets, on_cluster)
+services = {
+    name: RayService(
+        name,
+        RayServiceArgs(
+            plan=plan,
+            api_keys=api_keys,
+            hugging_face_token=secrets.hugging_face_token,
+            platform=[*platform.requirements, *platform.needed_in(name)],
+            gcs_store=platform.gcs_store,
+        ),
+        opts=on_cluster,
+    )
+    for name, plan in plans.items()
+}
+for name, plan in ingress_plans.items():
+    if platform.load_balancers:
+        ServiceIngress(name, ServiceIngressArgs(plan, services[name], platform.load_balancers), on_cluster)
+if stack.chat_ui.enabled and stack.chat_ui.image:
+    chat_models = {name: services[name].url for name in model_names(stack)}
+    ChatUi(ChatUiArgs(stack.chat_ui.image, chat_models, api_keys), opts=on_cluster)
+
+pulumi.export("urls", {name: service.url for name, service in services.items()})
+pulumi.export("releases", {name: service.release for name, service in services.items()})
+pulumi.export("models", model_names(stack))
+pulumi.export("apiKeys", api_keys)
+pulumi.export("imageRepository", platform.repository_url)
+pulumi.export("portForward", port_forwards(stack))

@@ -1,0 +1,98 @@
+"""The chat page on the cluster: a plain Deployment that speaks the OpenAI API of the stack's services."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import pulumi
+import pulumi_kubernetes as k8s
+
+PORT = 7860
+_NAMESPACE = "chat-ui"
+_LABELS = {"app.kubernetes.io/name": "chat-ui"}
+
+
+@dataclass(frozen=True)
+class ChatUiArgs:
+    """`endpoints` maps a service's name to the base URL of its API; `api_keys` holds one key a line."""
+
+    image: str
+    endpoints: Mapping[str, pulumi.Output[str]]
+    api_keys: pulumi.Output[str] | None
+
+
+class ChatUi(pulumi.ComponentResource):
+    """Namespace, Secret with one API key where the stack has keys, Deployment, Service."""
+
+    def __init__(self, args: ChatUiArgs, opts: pulumi.ResourceOptions | None = None) -> None:
+        super().__init__("neuron-serve:workloads:ChatUi", "chat-ui", None, opts)
+        own = pulumi.ResourceOptions(parent=self)
+        namespace = k8s.core.v1.Namespace("chat-ui-namespace", metadata={"name": _NAMESPACE}, opts=own)
+        metadata: k8s.meta.v1.ObjectMetaArgsDict = {
+            "name": "chat-ui",
+            "namespace": namespace.metadata.name,
+            "labels": _LABELS,
+        }
+        key = None
+        if args.api_keys is not None:
+            first = args.api_keys.apply(lambda keys: keys.splitlines()[0])
+            key = k8s.core.v1.Secret(
+                "chat-ui-api-key", metadata=metadata, string_data={"key": first}, opts=own
+            )
+        k8s.apps.v1.Deployment(
+            "chat-ui",
+            metadata=metadata,
+            spec={
+                "replicas": 1,
+                "selector": {"match_labels": _LABELS},
+                "template": {"metadata": {"labels": _LABELS}, "spec": _pod(args, key)},
+            },
+            opts=own,
+        )
+        k8s.core.v1.Service(
+            "chat-ui-service",
+            metadata=metadata,
+            spec={"selector": _LABELS, "ports": [{"name": "http", "port": PORT, "target_port": "http"}]},
+            opts=own,
+        )
+        self.register_outputs({})
+
+
+def _pod(args: ChatUiArgs, key: k8s.core.v1.Secret | None) -> k8s.core.v1.PodSpecArgsDict:
+    base_urls = pulumi.Output.all(**args.endpoints).apply(
+        lambda urls: ",".join(f"{name}={url}" for name, url in sorted(urls.items()))
+    )
+    environment: list[k8s.core.v1.EnvVarArgsDict] = [
+        {"name": "CHAT_UI_BASE_URLS", "value": base_urls},
+        {"name": "CHAT_UI_HOST", "value": "0.0.0.0"},
+        {"name": "CHAT_UI_PORT", "value": str(PORT)},
+    ]
+    if key is not None:
+        source: k8s.core.v1.EnvVarSourceArgsDict = {
+            "secret_key_ref": {"name": key.metadata.name, "key": "key"}
+        }
+        environment.append({"name": "OPENAI_API_KEY", "value_from": source})
+    return {
+        "automount_service_account_token": False,
+        "containers": [
+            {
+                "name": "chat-ui",
+                "image": args.image,
+                "image_pull_policy": "IfNotPresent",
+                "env": environment,
+                "ports": [{"name": "http", "container_port": PORT}],
+                "readiness_probe": {"http_get": {"path": "/", "port": "http"}, "period_seconds": 5},
+                "resources": {
+                    "requests": {"cpu": "100m", "memory": "256Mi"},
+                    "limits": {"memory": "512Mi"},
+                },
+                "security_context": {
+                    "allow_privilege_escalation": False,
+                    "capabilities": {"drop": ["ALL"]},
+                    "run_as_non_root": True,
+                    "seccomp_profile": {"type": "RuntimeDefault"},
+                },
+            }
+        ],
+    }

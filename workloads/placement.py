@@ -1,0 +1,117 @@
+"""Where a service's replicas fit: pure functions from a service to the shape of its worker group.
+
+A worker pod takes a whole Neuron node, so that NeuronCores need no scheduler extension: Ray hands the cores
+of the node to the replicas on it. On other accelerators a pod has the size that the stack says.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from infra.config_errors import ConfigError
+from infra.instances import NEURON_INSTANCES, NeuronInstance
+from infra.service_config import BringYourOwnService, LlmService, Service
+
+# CPU that the ingress replica of an `llm` service reserves on a worker.
+API_CPUS = 0.5
+
+# What DaemonSets (CNI, kube-proxy, CSI, device plugin, Neuron monitor, pod identity) take of a node's
+# allocatable: a whole-node pod that asked for all of it would stay Pending.
+_DAEMONSET_CPU_MILLIS = 700
+_DAEMONSET_MEMORY_MIB = 1024
+
+
+@dataclass(frozen=True)
+class Placement:
+    """The worker group of a service.
+
+    `neuron_cores` and `gpus` are those of one worker; `replica_neuron_cores` is what one replica takes.
+    """
+
+    worker_cpu_millis: int
+    worker_memory_mib: int
+    neuron_devices: int
+    neuron_cores: int
+    gpus: int
+    replica_neuron_cores: int
+    replica_gpus: int
+    replicas_per_worker: int
+    min_workers: int
+    max_workers: int
+
+
+def place(name: str, service: Service) -> Placement:
+    """The worker group that holds the service's replicas. Raises `ConfigError` where none can."""
+    if service.accelerator == "neuron":
+        return _on_neuron_nodes(name, service)
+    gpus = 1 if service.accelerator == "nvidia" else 0
+    cpus = service.cpus_per_replica if isinstance(service, LlmService) else service.worker.cpus
+    by_cpu = int((service.worker.cpus - API_CPUS) // cpus) if isinstance(service, LlmService) else 1
+    per_worker = 1 if gpus else by_cpu
+    if per_worker < 1:
+        raise ConfigError(
+            f"services.{name}.cpusPerReplica: {cpus:g} and the API's {API_CPUS:g} CPUs do not fit "
+            f"worker.cpus {service.worker.cpus:g}; raise worker.cpus to {cpus + API_CPUS:g}"
+        )
+    return _group(
+        service,
+        cpu_millis=round(service.worker.cpus * 1000),
+        memory_mib=round(service.worker.memory_gib * 1024),
+        per_worker=per_worker,
+        gpus=gpus,
+    )
+
+
+def _on_neuron_nodes(name: str, service: Service) -> Placement:
+    instance_type = service.instance_type or ""
+    node = NEURON_INSTANCES.get(instance_type)
+    if node is None:
+        raise ConfigError(
+            f"services.{name}.instanceType: {instance_type!r} is not a Neuron instance type known here; "
+            f"choose one of {', '.join(NEURON_INSTANCES)}"
+        )
+    cores = node.cores if isinstance(service, BringYourOwnService) else _tensor_parallel(name, service, node)
+    return _group(
+        service,
+        cpu_millis=node.allocatable_cpu_millis - _DAEMONSET_CPU_MILLIS,
+        memory_mib=node.allocatable_memory_mib - _DAEMONSET_MEMORY_MIB,
+        per_worker=node.cores // cores,
+        node=node,
+        replica_neuron_cores=cores,
+    )
+
+
+def _tensor_parallel(name: str, service: Service, node: NeuronInstance) -> int:
+    degree = service.tensor_parallel if isinstance(service, LlmService) else 1
+    allowed = [tp for tp in node.tensor_parallel if tp <= node.cores]
+    if degree not in allowed:
+        raise ConfigError(
+            f"services.{name}.tensorParallel: {degree} is not possible on {service.instance_type} with "
+            f"its {node.cores} NeuronCores; choose one of {', '.join(map(str, allowed))}"
+        )
+    return degree
+
+
+def _group(
+    service: Service,
+    *,
+    cpu_millis: int,
+    memory_mib: int,
+    per_worker: int,
+    gpus: int = 0,
+    node: NeuronInstance | None = None,
+    replica_neuron_cores: int = 0,
+) -> Placement:
+    return Placement(
+        worker_cpu_millis=cpu_millis,
+        worker_memory_mib=memory_mib,
+        neuron_devices=node.devices if node else 0,
+        neuron_cores=node.cores if node else 0,
+        gpus=gpus,
+        replica_neuron_cores=replica_neuron_cores,
+        replica_gpus=gpus,
+        replicas_per_worker=per_worker,
+        min_workers=math.ceil(service.replicas.min / per_worker),
+        max_workers=math.ceil(service.replicas.max / per_worker),
+    )

@@ -1,0 +1,220 @@
+"""The `rayClusterConfig` of a service: head, worker group, pod templates. Pure data in, pure data out."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from infra import versions
+from infra.bucket_layout import RAY_SERVICE_ACCOUNT, BucketLayout
+from infra.service_config import LlmService, Service
+from serve_apps.llm.args import API_KEYS_FILE_ENV
+from workloads.placement import Placement
+from workloads.serve_config import SERVE_PORT
+
+# Where the API keys' secret is mounted, and its only file.
+API_KEYS_DIRECTORY = "/etc/neuron-serve/api-keys"
+API_KEYS_KEY = "keys"
+# The key that KubeRay reads (ray-operator/controllers/ray/utils/constant.go, tag ray-operator/v1.7.0).
+RAY_AUTH_KEY = "auth_token"
+HUGGING_FACE_TOKEN_KEY = "token"  # noqa: S105 - the name of a key, not a token
+GCS_STORE_PASSWORD_KEY = "password"  # noqa: S105 - the name of a key, not a password
+WORKER_GROUP = "workers"
+
+# The certificate authorities of the image, where Debian and Ubuntu keep them. Ray's Redis client knows none
+# unless it is told where they are (https://github.com/ray-project/ray/issues/41161).
+_CA_CERTIFICATES = "/etc/ssl/certs/ca-certificates.crt"
+
+# `ray start --block` drains for this long after SIGTERM; a pod's grace period must be longer, or the kubelet
+# kills replicas that still answer. Both are above the longest request.
+_DRAIN_MARGIN_S = 30
+# A worker without a replica is given up after this long; longer than Serve's own delay before it removes
+# one, so that a lull does not cost a model load.
+_IDLE_TIMEOUT_S = 300
+
+
+@dataclass(frozen=True)
+class SecretNames:
+    """Kubernetes secrets of the service's namespace that its pods read; None where the stack has none."""
+
+    ray_auth: str
+    api_keys: str | None = None
+    hugging_face: str | None = None
+
+
+@dataclass(frozen=True)
+class StoreAccess:
+    """How the head reaches the store of its state: the secret with the password, and by TLS or not.
+
+    The store's address is known only once the store is there, so it is no part of a plan.
+    """
+
+    secret: str
+    tls: bool
+
+
+def ray_cluster(
+    name: str,
+    service: Service,
+    placement: Placement,
+    secrets: SecretNames,
+    *,
+    store: StoreAccess | None = None,
+    bucket: BucketLayout | None = None,
+) -> dict[str, Any]:
+    """The Ray cluster that KubeRay starts for the service.
+
+    With a `store` its head survives its own death; with a `bucket` its pods have an identity that may use it.
+    """
+    autoscaled = placement.max_workers > placement.min_workers
+    cluster: dict[str, Any] = {
+        "rayVersion": versions.RAY,
+        # Ray's own token guards the dashboard, whose job API would run any code.
+        "authOptions": {"mode": "token", "secretName": secrets.ray_auth},
+        "enableInTreeAutoscaling": autoscaled,
+        "headGroupSpec": {
+            # A head without CPUs gets no replica, so its death takes no request with it.
+            "rayStartParams": {"num-cpus": "0", "dashboard-host": "0.0.0.0"},
+            "template": _pod_template(name, "head", service, secrets, autoscaled=autoscaled),
+        },
+        "workerGroupSpecs": [_worker_group(name, service, placement, secrets, autoscaled=autoscaled)],
+    }
+    if autoscaled:
+        cluster["autoscalerOptions"] = {"version": "v2", "idleTimeoutSeconds": _IDLE_TIMEOUT_S}
+    if store:
+        _keep_state(cluster, store)
+    if bucket:
+        _use_bucket(cluster, bucket)
+    return cluster
+
+
+def _keep_state(cluster: dict[str, Any], store: StoreAccess) -> None:
+    source = {"secretKeyRef": {"name": store.secret, "key": GCS_STORE_PASSWORD_KEY}}
+    # No namespace in the store is set: KubeRay takes the cluster's UID, and during a roll-out there are two.
+    cluster["gcsFaultToleranceOptions"] = {"redisPassword": {"valueFrom": source}}
+    if store.tls:
+        # Without TLS it must not be there: Ray reads the file even then, and dies if the image has none.
+        head = cluster["headGroupSpec"]["template"]["spec"]["containers"][0]
+        head["env"].append({"name": "RAY_REDIS_CA_CERT", "value": _CA_CERTIFICATES})
+
+
+def _use_bucket(cluster: dict[str, Any], bucket: BucketLayout) -> None:
+    # KubeRay binds the rights of Ray's autoscaler to the service account that the head's template names.
+    cluster["headGroupSpec"]["template"]["spec"]["serviceAccountName"] = RAY_SERVICE_ACCOUNT
+    for group in cluster["workerGroupSpecs"]:
+        spec = group["template"]["spec"]
+        spec["serviceAccountName"] = RAY_SERVICE_ACCOUNT
+        if "neuron_cores" in group.get("resources", {}):
+            variable = {"name": "NEURON_COMPILE_CACHE_URL", "value": bucket.compile_cache_url}
+            spec["containers"][0]["env"].append(variable)
+
+
+def _worker_group(
+    name: str, service: Service, placement: Placement, secrets: SecretNames, *, autoscaled: bool
+) -> dict[str, Any]:
+    template = _pod_template(name, "worker", service, secrets, autoscaled=autoscaled)
+    resources = {
+        "cpu": f"{placement.worker_cpu_millis}m",
+        "memory": f"{placement.worker_memory_mib}Mi",
+    }
+    group: dict[str, Any] = {
+        "groupName": WORKER_GROUP,
+        "replicas": placement.min_workers,
+        "minReplicas": placement.min_workers,
+        "maxReplicas": placement.max_workers,
+        "rayStartParams": {},
+        "template": template,
+    }
+    if placement.neuron_devices:
+        resources["aws.amazon.com/neuron"] = str(placement.neuron_devices)
+        # Without this the autoscaler never learns that a worker yet to come has NeuronCores
+        # (https://github.com/ray-project/ray/issues/44361).
+        group["resources"] = {"neuron_cores": str(placement.neuron_cores)}
+        _bind_to_neuron_nodes(template, service.instance_type or "")
+    if placement.gpus:
+        resources["nvidia.com/gpu"] = str(placement.gpus)
+        template["spec"]["tolerations"] = [{"key": "nvidia.com/gpu", "operator": "Exists"}]
+    template["spec"]["containers"][0]["resources"] = {"requests": resources, "limits": resources}
+    template["spec"]["topologySpreadConstraints"] = _spread(name)
+    # The Kubernetes API is of no use to a replica.
+    template["spec"]["automountServiceAccountToken"] = False
+    return group
+
+
+def _bind_to_neuron_nodes(template: dict[str, Any], instance_type: str) -> None:
+    # Moving a replica costs a model load of many minutes, so Karpenter may not do it to tidy up.
+    template["metadata"]["annotations"] = {"karpenter.sh/do-not-disrupt": "true"}
+    template["spec"]["nodeSelector"] = {"node.kubernetes.io/instance-type": instance_type}
+    template["spec"]["tolerations"] = [
+        {"key": "aws.amazon.com/neuron", "operator": "Exists", "effect": "NoSchedule"}
+    ]
+
+
+def _spread(name: str) -> list[dict[str, Any]]:
+    return [
+        {
+            "maxSkew": 1,
+            "topologyKey": key,
+            "whenUnsatisfiable": "ScheduleAnyway",
+            "labelSelector": {"matchLabels": pod_labels(name, "worker")},
+        }
+        for key in ("kubernetes.io/hostname", "topology.kubernetes.io/zone")
+    ]
+
+
+def pod_labels(name: str, role: str) -> dict[str, str]:
+    """Labels of the service's pods in a role, `head` or `worker`."""
+    return {
+        "app.kubernetes.io/name": "neuron-serve",
+        "app.kubernetes.io/instance": name,
+        "app.kubernetes.io/component": f"ray-{role}",
+    }
+
+
+def _pod_template(
+    name: str, role: str, service: Service, secrets: SecretNames, *, autoscaled: bool
+) -> dict[str, Any]:
+    drain_s = (service.request_timeout_seconds if isinstance(service, LlmService) else 0) + _DRAIN_MARGIN_S
+    container: dict[str, Any] = {
+        "name": f"ray-{role}",
+        "image": service.image,
+        "imagePullPolicy": "IfNotPresent",
+        "env": [{"name": "RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S", "value": str(drain_s)}],
+        "ports": _ports(role),
+        "securityContext": {
+            "allowPrivilegeEscalation": False,
+            "capabilities": {"drop": ["ALL"]},
+            "runAsNonRoot": True,
+            "seccompProfile": {"type": "RuntimeDefault"},
+        },
+    }
+    if role == "head":
+        size = {"cpu": f"{round(service.head.cpus * 1000)}m", "memory": f"{service.head.memory_gib:g}Gi"}
+        container["resources"] = {"requests": size, "limits": size}
+    spec: dict[str, Any] = {
+        "containers": [container],
+        "terminationGracePeriodSeconds": drain_s + _DRAIN_MARGIN_S,
+    }
+    if autoscaled:
+        # Ray's autoscaler v2 replaces pods itself and refuses any other policy.
+        spec["restartPolicy"] = "Never"
+    _add_secrets(container, spec, secrets)
+    return {"metadata": {"labels": pod_labels(name, role)}, "spec": spec}
+
+
+def _ports(role: str) -> list[dict[str, Any]]:
+    ports = [("serve", SERVE_PORT)]
+    if role == "head":
+        ports += [("gcs-server", 6379), ("dashboard", 8265), ("client", 10001)]
+    return [{"name": name, "containerPort": port} for name, port in ports]
+
+
+def _add_secrets(container: dict[str, Any], spec: dict[str, Any], secrets: SecretNames) -> None:
+    if secrets.hugging_face:
+        source = {"secretKeyRef": {"name": secrets.hugging_face, "key": HUGGING_FACE_TOKEN_KEY}}
+        container["env"].append({"name": "HF_TOKEN", "valueFrom": source})
+    if secrets.api_keys:
+        # A mounted file follows the secret, so keys can be rotated without a restart.
+        container["env"].append({"name": API_KEYS_FILE_ENV, "value": f"{API_KEYS_DIRECTORY}/{API_KEYS_KEY}"})
+        container["volumeMounts"] = [{"name": "api-keys", "mountPath": API_KEYS_DIRECTORY, "readOnly": True}]
+        spec["volumes"] = [{"name": "api-keys", "secret": {"secretName": secrets.api_keys}}]

@@ -1,0 +1,166 @@
+"""The Ray Serve config of a service: the text that becomes `serveConfigV2` and that a local run deploys.
+
+What a stack's own deployments say is checked by `serve_schema`, because Ray ignores keys it does not know.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from infra.config_errors import ConfigError
+from infra.service_config import BringYourOwnService, LlmService
+from serve_apps.llm.args import LlmArgs
+from workloads.placement import API_CPUS, Placement
+from workloads.serve_schema import unknown_keys
+
+SERVE_PORT = 8000
+
+LLM_IMPORT_PATH = "serve_apps.llm.app:build_app"
+# Names of the two deployments that it builds.
+API_DEPLOYMENT = "Api"
+ENGINE_DEPLOYMENT = "Engine"
+
+_DEVICES = {"cpu": "cpu", "nvidia": "cuda", "neuron": "neuron"}
+
+# Share of the slots that may be busy before Serve adds a replica: above it, new requests start to queue
+# while the next replica loads.
+_TARGET_SLOT_USE = 0.8
+# A replica is dear to start (minutes of model load), so it is not given up for a short lull.
+_DOWNSCALE_DELAY_S = 600
+# A request may use its whole time before the proxy gives up on it, so that the app's own answer wins.
+_PROXY_GRACE_S = 15
+# Serve asks replicas for their health this often; three failures replace one.
+_HEALTH_CHECK_PERIOD_S = 5
+_HEALTH_CHECK_TIMEOUT_S = 10
+_OVERLOAD = {"status_code": 503, "retry_after_s": 1}
+
+
+def serve_config(
+    name: str, service: LlmService | BringYourOwnService, placement: Placement
+) -> dict[str, Any]:
+    """The whole Serve config of one service, without its release id. Raises `ConfigError`."""
+    http_options: dict[str, Any] = {"host": "0.0.0.0", "port": SERVE_PORT}
+    if isinstance(service, LlmService):
+        http_options["request_timeout_s"] = service.request_timeout_seconds + _PROXY_GRACE_S
+        application = _llm_application(name, service, placement)
+    else:
+        application = _own_application(name, service)
+    config = {"proxy_location": "EveryNode", "http_options": http_options, "applications": [application]}
+    findings = list(unknown_keys(config, path=f"services.{name}"))
+    if findings:
+        raise ConfigError(*findings)
+    return config
+
+
+def with_release(config: Mapping[str, Any], release: str) -> dict[str, Any]:
+    """The config with the release id in the ingress deployment's `user_config`.
+
+    Only there can it change without reloading a replica: Ray counts `args` and `runtime_env` as part of the
+    code version. Applications without our ingress are returned as they are.
+    """
+    applications: list[dict[str, Any]] = []
+    for application in config["applications"]:
+        deployments = [
+            deployment | {"user_config": {"release": release}}
+            if deployment["name"] == API_DEPLOYMENT and application["import_path"] == LLM_IMPORT_PATH
+            else deployment
+            for deployment in application["deployments"]
+        ]
+        applications.append({**application, "deployments": deployments})
+    return {**config, "applications": applications}
+
+
+def _llm_application(name: str, service: LlmService, placement: Placement) -> dict[str, Any]:
+    args = LlmArgs(
+        model=service.model,
+        served_name=service.served_name or name,
+        engine=service.engine or ("transformers-neuronx" if service.accelerator == "neuron" else "torch"),
+        device=_DEVICES[service.accelerator],  # pyright: ignore[reportArgumentType]
+        dtype=service.dtype,
+        tensor_parallel=service.tensor_parallel,
+        slots=service.slots,
+        max_model_len=service.max_model_len,
+        max_queue=service.max_queue,
+        request_timeout_s=service.request_timeout_seconds,
+        auth=service.auth,
+    )
+    return {
+        "name": name,
+        "route_prefix": "/",
+        "import_path": LLM_IMPORT_PATH,
+        "args": args.model_dump(mode="json"),
+        "runtime_env": _runtime_env(service.code_url),
+        # The app writes one line a request itself, with its id and without its text.
+        "logging_config": {"encoding": "JSON", "enable_access_log": False},
+        "deployments": [_api_deployment(service, placement), _engine_deployment(service, placement)],
+    }
+
+
+def _api_deployment(service: LlmService, placement: Placement) -> dict[str, Any]:
+    # Twice what the engines admit: a refusal by our API is an OpenAI error that says when to come back,
+    # the proxy's is the last fence before memory.
+    admitted = 2 * (service.slots + service.max_queue) * service.replicas.max
+    replicas = min(2, placement.min_workers)
+    return {
+        "name": API_DEPLOYMENT,
+        "num_replicas": replicas,
+        "max_replicas_per_node": 1,
+        "max_ongoing_requests": admitted,
+        "max_queued_requests": admitted,
+        "backpressure_config": _OVERLOAD,
+        "health_check_period_s": _HEALTH_CHECK_PERIOD_S,
+        "health_check_timeout_s": _HEALTH_CHECK_TIMEOUT_S,
+        "graceful_shutdown_timeout_s": service.request_timeout_seconds + _PROXY_GRACE_S,
+        "ray_actor_options": {"num_cpus": API_CPUS},
+    }
+
+
+def _engine_deployment(service: LlmService, placement: Placement) -> dict[str, Any]:
+    actor_options: dict[str, Any] = {"num_cpus": service.cpus_per_replica}
+    if placement.replica_neuron_cores:
+        # Whole cores only: Ray sets NEURON_RT_VISIBLE_CORES from them.
+        actor_options["resources"] = {"neuron_cores": placement.replica_neuron_cores}
+    if placement.replica_gpus:
+        actor_options["num_gpus"] = placement.replica_gpus
+    return {
+        "name": ENGINE_DEPLOYMENT,
+        **_scale(service),
+        "max_ongoing_requests": service.slots + service.max_queue,
+        # What waits in the API while no replica has room. Serve counts every arriving request as queued for a
+        # moment, so a smaller number would refuse a burst that a replica has room for.
+        "max_queued_requests": service.slots + service.max_queue,
+        "health_check_period_s": _HEALTH_CHECK_PERIOD_S,
+        "health_check_timeout_s": _HEALTH_CHECK_TIMEOUT_S,
+        "graceful_shutdown_timeout_s": service.request_timeout_seconds,
+        "ray_actor_options": actor_options,
+    }
+
+
+def _scale(service: LlmService) -> dict[str, Any]:
+    bounds = service.replicas
+    if bounds.min == bounds.max:
+        return {"num_replicas": bounds.min}
+    return {
+        "autoscaling_config": {
+            "min_replicas": bounds.min,
+            "max_replicas": bounds.max,
+            "target_ongoing_requests": max(1.0, _TARGET_SLOT_USE * service.slots),
+            "downscale_delay_s": _DOWNSCALE_DELAY_S,
+        }
+    }
+
+
+def _own_application(name: str, service: BringYourOwnService) -> dict[str, Any]:
+    return {
+        "name": name,
+        "route_prefix": "/",
+        "import_path": service.import_path,
+        "args": service.args,
+        "runtime_env": _runtime_env(service.code_url),
+        "deployments": service.deployments,
+    }
+
+
+def _runtime_env(code_url: str | None) -> dict[str, Any]:
+    return {"working_dir": code_url} if code_url else {}

@@ -1,0 +1,127 @@
+"""What a stack's services come to, worked out before anything is registered.
+
+A wrong value must leave nothing half-done, and the engine starts to create what a program registers while
+the program still runs. So everything that can be refused is computed here, from plain values.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import pulumi
+import yaml
+
+from infra.bucket_layout import BucketLayout
+from infra.config import Secrets, StackConfig
+from infra.config_errors import ConfigError
+from infra.service_config import BringYourOwnService, LlmService
+from workloads.placement import Placement, place
+from workloads.ray_cluster import SecretNames, StoreAccess, ray_cluster
+from workloads.release import release_id
+from workloads.serve_config import serve_config, with_release
+
+# After a switch the old Ray cluster stays this long, so that its last answers get out.
+_OLD_CLUSTER_DELAY_S = 60
+
+
+@dataclass(frozen=True)
+class ServicePlan:
+    """`spec` is the RayService's, `application` the service's entry in its Serve config.
+
+    The spec lacks one value, the address of the store in its `gcsFaultToleranceOptions`.
+    """
+
+    name: str
+    service: LlmService | BringYourOwnService
+    placement: Placement
+    secrets: SecretNames
+    store: StoreAccess | None
+    bucket: BucketLayout | None
+    spec: dict[str, Any]
+    application: dict[str, Any]
+    release: str
+
+
+def plan_services(
+    stack: StackConfig, secrets: Secrets, bucket: BucketLayout | None = None
+) -> dict[str, ServicePlan]:
+    """A plan for every service. Raises `ConfigError` with the findings of all of them.
+
+    `bucket` is the stack's own, on AWS.
+    """
+    store = _store_access(stack)
+    plans: dict[str, ServicePlan] = {}
+    findings: list[str] = []
+    for name, service in stack.services.items():
+        try:
+            plans[name] = plan_service(
+                name, service, _secret_names(service, secrets), store=store, bucket=bucket
+            )
+        except ConfigError as error:
+            findings += error.findings
+    if findings:
+        raise ConfigError(*findings)
+    for plan in plans.values():
+        _warn_of_engine(plan)
+    return plans
+
+
+def _warn_of_engine(plan: ServicePlan) -> None:
+    if plan.application.get("args", {}).get("engine") == "transformers-neuronx":
+        pulumi.log.warn(
+            f"services.{plan.name}.engine: this version has no runner for transformers-neuronx, so the "
+            "platform comes up and the service's release check fails. (AWS ended support of the library on "
+            "2025-09-16, with Neuron SDK 2.26.)"
+        )
+
+
+def plan_service(
+    name: str,
+    service: LlmService | BringYourOwnService,
+    secrets: SecretNames,
+    *,
+    store: StoreAccess | None = None,
+    bucket: BucketLayout | None = None,
+) -> ServicePlan:
+    """Everything of one service that follows from the stack file. Raises `ConfigError`."""
+    if bucket and service.code_url is None:
+        service = service.model_copy(update={"code_url": bucket.code_url(service.app)})
+    placement = place(name, service)
+    cluster = ray_cluster(name, service, placement, secrets, store=store, bucket=bucket)
+    config = serve_config(name, service, placement)
+    release = release_id(config, cluster)
+    config = with_release(config, release)
+    spec = {
+        # Clients reach worker pods only, so a dead head costs no request.
+        "excludeHeadPodFromServeSvc": True,
+        "rayClusterDeletionDelaySeconds": _OLD_CLUSTER_DELAY_S,
+        "serveConfigV2": yaml.safe_dump(config, sort_keys=False),
+        "rayClusterConfig": cluster,
+    }
+    return ServicePlan(
+        name=name,
+        service=service,
+        placement=placement,
+        secrets=secrets,
+        store=store,
+        bucket=bucket,
+        spec=spec,
+        application=config["applications"][0],
+        release=release,
+    )
+
+
+def _store_access(stack: StackConfig) -> StoreAccess | None:
+    if stack.store.kind == "none":
+        return None
+    return StoreAccess("gcs-store", tls=stack.store.kind == "elasticache")
+
+
+def _secret_names(service: LlmService | BringYourOwnService, secrets: Secrets) -> SecretNames:
+    needs_keys = isinstance(service, LlmService) and service.auth == "api-keys"
+    return SecretNames(
+        ray_auth="ray-auth",
+        api_keys="api-keys" if needs_keys else None,
+        hugging_face="hugging-face" if secrets.hugging_face_token is not None else None,
+    )
