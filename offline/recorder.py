@@ -1,0 +1,88 @@
+"""Evaluates a Pulumi project without engine, providers or cluster: `evaluate` returns its graph.
+
+The real `__main__.py` runs, with the real SDK, against a monitor that records (`offline.monitor`), in a fresh
+interpreter (`offline.program`).
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from offline.errors import OfflineError, ProgramError
+from offline.graph import Graph
+from offline.stack_files import read_stack
+
+# The checkout this file belongs to.
+_ROOT = Path(__file__).resolve().parent.parent
+
+
+def evaluate(
+    stack: str,
+    *,
+    project_dir: Path = _ROOT,
+    unknowns: bool = False,
+    config_overrides: Mapping[str, Any] | None = None,
+) -> Graph:
+    """Run a project's program for one stack and return what it registers.
+
+    With `unknowns` it runs as a first preview does: ids and outputs are unknown, and functions given to
+    `apply` on them do not run. `config_overrides` replace values of the stack file; a key without a namespace
+    is the project's, `{"secure": ...}` stands for a secret.
+
+    Raises `OfflineError` for what a user can put right (stack, files, configuration) and `ProgramError` for a
+    program that fails in any other way.
+    """
+    project_dir = project_dir.resolve()
+    settings = read_stack(project_dir, stack, config_overrides)
+    if not (project_dir / "__main__.py").is_file():
+        raise OfflineError(f"{project_dir} has a Pulumi.yaml but no program: __main__.py is missing")
+    request = {
+        "project_dir": str(project_dir),
+        "project": settings.project,
+        "stack": settings.stack,
+        "config": settings.config,
+        "secret_keys": settings.secret_keys,
+        "unknowns": unknowns,
+    }
+    return _run(request)
+
+
+def _run(request: dict[str, Any]) -> Graph:
+    process = subprocess.run(
+        [sys.executable, "-m", "offline.program"],
+        cwd=_ROOT,
+        env=_environment(),
+        input=json.dumps(request),
+        stdout=subprocess.PIPE,
+        encoding="utf-8",
+        check=False,
+        # Ctrl-C is for this process alone, which then ends the other without a word from it.
+        start_new_session=True,
+    )
+    try:
+        answer = json.loads(process.stdout)
+    except ValueError:
+        raise ProgramError(f"the program ended its interpreter, exit status {process.returncode}") from None
+    if "refused" in answer:
+        raise OfflineError(answer["refused"])
+    if "broken" in answer:
+        raise ProgramError(answer["broken"])
+    return Graph.from_json(answer["graph"])
+
+
+def _environment() -> dict[str, str]:
+    # Configuration of a Pulumi run that this process may be part of is not this stack's.
+    environment = {key: text for key, text in os.environ.items() if not key.startswith("PULUMI_CONFIG")}
+    # An Output in an f-string is a mistake that a deployment only warns of.
+    environment["PULUMI_ERROR_OUTPUT_STRING"] = "true"
+    # There is no cloud and no cluster, so the program need not ask what it would need to reach them.
+    environment["NEURON_SERVE_OFFLINE"] = "true"
+    # Sets keep their order from run to run, and with them what a program builds by iterating over one.
+    environment["PYTHONHASHSEED"] = "0"
+    return environment
