@@ -1,0 +1,108 @@
+"""The commands `run`, `status` and `stop` of `python -m offline`."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+from pathlib import Path
+from typing import Protocol
+
+from offline.local.options import DEFAULT_STACK, RunOptions, default_state_dir
+from offline.local.ports import Endpoint
+
+_LOOPBACK = "127.0.0.1"
+
+
+class Subparsers(Protocol):
+    """What `ArgumentParser.add_subparsers` returns, which argparse has no public name for."""
+
+    def add_parser(self, name: str, *, help: str, description: str) -> argparse.ArgumentParser:
+        """A parser for the command `name`."""
+        ...
+
+
+def add_commands(subparsers: Subparsers) -> None:
+    """Add the commands; each parser sets `handler`, a function from the parsed arguments to an exit code."""
+    run = _add(subparsers, "run", _run, "run a stack's service on this machine until Ctrl-C")
+    run.add_argument("--service", metavar="NAME", help="which service, where the stack has several")
+    default = "(default: %(default)s)"
+    for name, port in (("api", 8000), ("ui", 7860)):
+        run.add_argument(f"--{name}-host", default=_LOOPBACK, metavar="ADDRESS", help=default)
+        run.add_argument(f"--{name}-port", default=port, type=_port, metavar="PORT", help=default)
+    run.add_argument("--dashboard-port", default=8265, type=_port, metavar="PORT", help=f"of Ray {default}")
+    run.add_argument("--detach", action="store_true", help="return when the model answers, and let it run")
+    _add(subparsers, "status", _status, "show the run of a stack; exit code 0 if it runs, 3 if not")
+    _add(subparsers, "stop", _stop, "end the run of a stack, if there is one")
+
+
+def _add(
+    subparsers: Subparsers,
+    name: str,
+    handler: Callable[[argparse.Namespace], int],
+    help_: str,
+) -> argparse.ArgumentParser:
+    parser = subparsers.add_parser(name, help=help_, description=help_)
+    parser.add_argument(
+        "--stack", default=DEFAULT_STACK, metavar="NAME", help="stack to run (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--project-dir",
+        type=Path,
+        metavar="DIR",
+        help="directory with Pulumi.yaml (default: the nearest from here upwards)",
+    )
+    parser.add_argument(
+        "--state-dir",
+        type=Path,
+        metavar="DIR",
+        help="state and logs (default: .cache/local/STACK in the project)",
+    )
+    parser.set_defaults(handler=handler)
+    return parser
+
+
+def _port(text: str) -> int:
+    port = int(text)
+    if not 1 <= port <= 65535:
+        raise argparse.ArgumentTypeError(f"{port} is no TCP port; choose one from 1 to 65535")
+    return port
+
+
+# The handlers import what they need, because `python -m offline graph` needs none of it.
+
+
+def _run(args: argparse.Namespace) -> int:
+    from offline.local import detached, runner
+
+    options = RunOptions(
+        project_dir=_project_dir(args),
+        stack=args.stack,
+        service=args.service,
+        api=Endpoint(args.api_host, args.api_port, "--api-port"),
+        ui=Endpoint(args.ui_host, args.ui_port, "--ui-port"),
+        dashboard=Endpoint(_LOOPBACK, args.dashboard_port, "--dashboard-port"),
+        state_dir=_state_dir(args),
+    )
+    return detached.start(options) if args.detach else runner.run(options)
+
+
+def _status(args: argparse.Namespace) -> int:
+    from offline.local import detached
+
+    return detached.status(args.stack, _state_dir(args))
+
+
+def _stop(args: argparse.Namespace) -> int:
+    from offline.local import detached
+
+    return detached.stop(args.stack, _state_dir(args))
+
+
+def _project_dir(args: argparse.Namespace) -> Path:
+    from offline.stack_files import find_project
+
+    return args.project_dir.resolve() if args.project_dir else find_project(Path.cwd())
+
+
+def _state_dir(args: argparse.Namespace) -> Path:
+    return (args.state_dir or default_state_dir(_project_dir(args), args.stack)).absolute()

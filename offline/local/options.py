@@ -1,0 +1,62 @@
+"""What the user chose on the command line of `offline run`."""
+
+from __future__ import annotations
+
+import ipaddress
+import shlex
+from dataclasses import dataclass
+from pathlib import Path
+
+from offline.local.ports import Endpoint
+
+DEFAULT_STACK = "local"
+_CHECKOUT = Path(__file__).resolve().parent.parent.parent
+
+
+@dataclass(frozen=True)
+class RunOptions:
+    """`service` is needed where the stack has several. `state_dir` holds the state and logs of the run."""
+
+    project_dir: Path
+    stack: str
+    service: str | None
+    api: Endpoint
+    ui: Endpoint
+    dashboard: Endpoint
+    state_dir: Path
+
+    def command(self, target: str) -> str:
+        """The command that does something to this run: `make local-status`, `make local-stop`."""
+        arguments: list[str] = []
+        if self.stack != DEFAULT_STACK:
+            arguments += ["--stack", self.stack]
+        if self.state_dir != default_state_dir(_CHECKOUT, self.stack):
+            arguments += ["--state-dir", str(self.state_dir)]
+        return f"make {target}" + (f" ARGS={shlex.quote(shlex.join(arguments))}" if arguments else "")
+
+    def run_arguments(self) -> list[str]:
+        """The arguments of `python -m offline` that start this run in the foreground."""
+        arguments = ["run", "--stack", self.stack]
+        arguments += ["--project-dir", str(self.project_dir), "--state-dir", str(self.state_dir)]
+        arguments += ["--api-host", self.api.host, "--api-port", str(self.api.port)]
+        arguments += ["--ui-host", self.ui.host, "--ui-port", str(self.ui.port)]
+        arguments += ["--dashboard-port", str(self.dashboard.port)]
+        return arguments + (["--service", self.service] if self.service else [])
+
+    def endpoints(self) -> dict[str, Endpoint]:
+        """What has to be free before anything starts, by its name for people."""
+        return {"API": self.api, "chat page": self.ui, "Ray dashboard": self.dashboard}
+
+
+def url(endpoint: Endpoint) -> str:
+    """Where a client on this machine reaches the endpoint."""
+    try:
+        everywhere = ipaddress.ip_address(endpoint.host).is_unspecified
+    except ValueError:
+        everywhere = False
+    return f"http://{'127.0.0.1' if everywhere else endpoint.host}:{endpoint.port}"
+
+
+def default_state_dir(project_dir: Path, stack: str) -> Path:
+    """Where the run of a stack keeps its state and logs."""
+    return project_dir / ".cache" / "local" / stack

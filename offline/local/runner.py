@@ -1,0 +1,222 @@
+"""A local run from start to end: refuse what cannot work, then stage by stage to a model that answers."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+
+import httpx
+
+from offline.errors import OfflineError
+from offline.local.errors import LocalRunError
+from offline.local.first_answer import ask
+from offline.local.options import RunOptions, url
+from offline.local.ports import conflicts
+from offline.local.preparation import Plan, make_plan, model_cache, pick_service
+from offline.local.processes import Command, identity_of
+from offline.local.ray_cluster import RayCluster
+from offline.local.report import Progress, Summary, substitution_lines
+from offline.local.serve_api import RayApi
+from offline.local.state import RunState, StateDirectory, new_run_id
+from offline.local.supervisor import StopRequested, Supervisor
+from offline.recorder import evaluate
+from offline.stack_files import read_stack
+from serve_apps.llm.args import API_KEYS_FILE_ENV, MODEL_CACHE_ENV
+
+_NODE_TIMEOUT_S = 180
+# Loading a model that the user chose can take minutes on a laptop.
+_DEPLOY_TIMEOUT_S = 1800
+_ANSWER_TIMEOUT_S = 300
+_UI_TIMEOUT_S = 120
+# A question that only asks whether the model is back must not hold up the watch over the processes.
+_PROBE_TIMEOUT_S = 30
+_INTERRUPTED = 130
+
+
+def run(options: RunOptions) -> int:
+    """Run until stopped and return the exit code.
+
+    Raises `OfflineError` for what is refused before anything serves: names, ports, configuration, model.
+    """
+    read_stack(options.project_dir, options.stack)  # a bad name must not become a directory
+    directory = StateDirectory(options.state_dir)
+    lock = directory.lock()
+    if lock is None:
+        raise OfflineError(
+            f"stack {options.stack!r} is running already; `{options.command('local-status')}` shows it, "
+            f"`{options.command('local-stop')}` ends it"
+        )
+    with lock:
+        leftover = directory.load()
+        if leftover is not None:  # of a run that was killed together with its guard
+            directory.clean_up(leftover)
+        directory.forget_logs()
+        findings = conflicts(options.endpoints())
+        if findings:
+            raise OfflineError("\n".join(findings))
+        return _supervised(options, directory)
+
+
+def _supervised(options: RunOptions, directory: StateDirectory) -> int:
+    progress = Progress()
+    state = RunState(new_run_id(), identity_of(os.getpid()), time.time())
+    try:
+        with Supervisor(options.project_dir, directory, state, progress) as supervisor:
+            LocalRun(options, directory, state, supervisor, progress).run()
+    except StopRequested as stop:
+        progress.note(f"stopped by {stop}")
+        return 0 if state.answered else _INTERRUPTED
+    except LocalRunError as error:
+        progress.note(f"error: {error}", "red")
+    return 1
+
+
+class LocalRun:
+    """One run of one service of a stack."""
+
+    def __init__(
+        self,
+        options: RunOptions,
+        directory: StateDirectory,
+        state: RunState,
+        supervisor: Supervisor,
+        progress: Progress,
+    ) -> None:
+        self._options = options
+        self._directory = directory
+        self._state = state
+        self._supervisor = supervisor
+        self._progress = progress
+        self._api_url = url(options.api)
+        self._api_key: str | None = None
+
+    def run(self) -> None:
+        """All stages, then watch until a signal or an error ends the run."""
+        plan = self._plan()
+        cluster, ray = self._ray_cluster(plan)
+        self._start_ray(cluster, ray, plan)
+        self._wait_for_replicas(ray, plan)
+        restart = {"ray-worker": lambda: cluster.worker(plan.service.worker)}
+        if plan.llm:
+            with self._progress.stage("first answer") as stage:
+                stage.result = ask(self._api_url, plan.llm.served_name, self._api_key, _ANSWER_TIMEOUT_S)
+            self._start_chat_page(plan.service.name)
+            restart["chat-page"] = lambda: self._chat_page(plan.service.name)
+        self._progress.show(self._summary(plan).text())
+        self._state.phase, self._state.answered = "running", True
+        self._supervisor.save()
+        self._supervisor.watch(restart, answers=lambda: self._answers(ray, plan))
+
+    def _plan(self) -> Plan:
+        options = self._options
+        with self._progress.stage(f"evaluate stack {options.stack}") as stage:
+            service = pick_service(evaluate(options.stack, project_dir=options.project_dir), options.service)
+            stage.result = f"RayService {service.name}"
+        with self._progress.stage("prepare model") as stage:
+            plan = make_plan(service, options, self._supervisor.run_program, stage.update)
+            stage.result = plan.llm.model if plan.llm else "this app brings its own"
+        for line in substitution_lines(plan.substitutions):
+            self._progress.note(line)
+        self._state.service = service.name
+        self._state.model = plan.llm.served_name if plan.llm else None
+        return plan
+
+    def _ray_cluster(self, plan: Plan) -> tuple[RayCluster, RayApi]:
+        options, directory = self._options, self._directory
+        app_env = {MODEL_CACHE_ENV: str(model_cache(options.project_dir))}
+        if plan.llm and plan.llm.auth == "api-keys":
+            self._api_key = directory.secret(directory.api_keys)
+            app_env[API_KEYS_FILE_ENV] = str(directory.api_keys)
+        token = directory.secret(directory.ray_token)
+        cluster = RayCluster(
+            project_dir=options.project_dir,
+            token_file=directory.ray_token,
+            dashboard_host=options.dashboard.host,
+            dashboard_port=options.dashboard.port,
+            app_env=app_env,
+        )
+        self._state.ray_directory = str(cluster.directory)
+        self._state.urls = {name: url(endpoint) for name, endpoint in options.endpoints().items()}
+        self._supervisor.save()
+        return cluster, RayApi(url(options.dashboard), token)
+
+    def _start_ray(self, cluster: RayCluster, ray: RayApi, plan: Plan) -> None:
+        service, supervisor = plan.service, self._supervisor
+        with self._progress.stage("Ray head") as stage:
+            supervisor.launch(cluster.head(service.head_env))
+            supervisor.wait(lambda: cluster.gcs_listens, what="Ray's GCS", timeout_s=_NODE_TIMEOUT_S)
+            supervisor.launch(cluster.worker(service.worker))  # it loads while the dashboard does
+            supervisor.wait(ray.ready, what="Ray's dashboard", timeout_s=_NODE_TIMEOUT_S)
+            ray.deploy(plan.serve_config)  # Serve's own processes start while the worker joins
+            stage.result = "no CPUs, so it runs no replicas"
+        with self._progress.stage("Ray worker") as stage:
+            supervisor.wait(lambda: ray.alive_nodes() == 2, what="the worker", timeout_s=_NODE_TIMEOUT_S)
+            stage.result = service.worker.summary()
+
+    def _wait_for_replicas(self, ray: RayApi, plan: Plan) -> None:
+        with self._progress.stage("deploy") as stage:
+
+            def serving() -> bool:
+                status = ray.status()
+                if status is None:
+                    return False
+                stage.update(status.summary())
+                if status.failed:
+                    raise LocalRunError(f"Ray Serve gave up: {status.summary()}\n{status.words()}")
+                return status.serving
+
+            self._supervisor.wait(serving, what="Ray Serve's RUNNING", timeout_s=_DEPLOY_TIMEOUT_S)
+            stage.result = f"{plan.service.name} is RUNNING"
+
+    def _start_chat_page(self, service: str) -> None:
+        with self._progress.stage("chat page") as stage:
+            self._supervisor.launch(self._chat_page(service))
+            address = url(self._options.ui)
+            self._supervisor.wait(
+                lambda: _is_ready(f"{address}/health"), what="the chat page", timeout_s=_UI_TIMEOUT_S
+            )
+            stage.result = address
+
+    def _chat_page(self, service: str) -> Command:
+        env = {
+            **os.environ,
+            "CHAT_UI_BASE_URLS": f"{service}={self._api_url}/v1",
+            "CHAT_UI_HOST": self._options.ui.host,
+            "CHAT_UI_PORT": str(self._options.ui.port),
+        }
+        if self._api_key:
+            env["OPENAI_API_KEY"] = self._api_key
+        return Command("chat-page", [sys.executable, "-m", "chat_ui"], env)
+
+    def _answers(self, ray: RayApi, plan: Plan) -> bool:
+        status = ray.status()
+        if status is None or not status.serving:
+            return False
+        if plan.llm is None:
+            return True
+        try:
+            return bool(ask(self._api_url, plan.llm.served_name, self._api_key, _PROBE_TIMEOUT_S))
+        except LocalRunError:
+            return False
+
+    def _summary(self, plan: Plan) -> Summary:
+        options, directory = self._options, self._directory
+        return Summary(
+            stack=options.stack,
+            model=plan.llm.served_name if plan.llm else None,
+            api_url=self._api_url,
+            ui_url=url(options.ui) if plan.llm else None,
+            dashboard_url=url(options.dashboard),
+            token_file=directory.ray_token,
+            api_keys_file=directory.api_keys if self._api_key else None,
+            logs=directory.logs,
+            stop=f"{options.command('local-stop')}, or Ctrl-C if it runs in the foreground",
+        )
+
+
+def _is_ready(address: str) -> bool:
+    try:
+        return httpx.get(address, timeout=5, trust_env=False).is_success
+    except httpx.TransportError:
+        return False

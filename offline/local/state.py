@@ -1,0 +1,125 @@
+"""What a local run leaves on disk for `status`, `stop`, the guard and the next run.
+
+One directory a stack: `state.json`, `run.lock` (held while a run lives), secrets (mode 0600) and `logs/`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import secrets
+import shutil
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from filelock import FileLock, Timeout
+
+from offline.local.processes import ProcessIdentity, kill_sessions
+
+# What a run in the background prints.
+RUN_LOG = "run.log"
+
+Phase = Literal["starting", "running", "stopping"]
+
+
+@dataclass
+class RunState:
+    """A run that lives, or that died without cleaning up. Times are Unix times in seconds."""
+
+    run_id: str
+    runner: ProcessIdentity
+    started_at: float
+    phase: Phase = "starting"
+    answered: bool = False
+    programs: dict[str, ProcessIdentity] = field(default_factory=dict[str, ProcessIdentity])
+    ray_directory: str | None = None
+    service: str | None = None
+    model: str | None = None
+    urls: dict[str, str] = field(default_factory=dict[str, str])
+
+
+class StateDirectory:
+    """Paths and files of one stack's run."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path.absolute()
+        self.logs = self.path / "logs"
+        self.ray_token = self.path / "ray-token"
+        self.api_keys = self.path / "api-keys"
+        self._state = self.path / "state.json"
+
+    def load(self) -> RunState | None:
+        """The state of the last run, if it has not ended cleanly."""
+        try:
+            raw = json.loads(self._state.read_text())
+        except FileNotFoundError:
+            return None
+        return RunState(
+            **raw
+            | {
+                "runner": ProcessIdentity(**raw["runner"]),
+                "programs": {name: ProcessIdentity(**entry) for name, entry in raw["programs"].items()},
+            }
+        )
+
+    def save(self, state: RunState) -> None:
+        """Replace the state in one step, so that a reader never sees half of it."""
+        partial = self._state.with_suffix(".partial")
+        partial.write_text(json.dumps(dataclasses.asdict(state), indent=2) + "\n")
+        partial.replace(self._state)
+
+    def clean_up(self, state: RunState) -> None:
+        """Kill what the run has started, keep Ray's logs, and forget the run.
+
+        The guard is not among its processes; it ends by itself. A run that has started since is left alone.
+        """
+        kill_sessions(state.programs.values())
+        if state.ray_directory:
+            self._keep_ray_logs(Path(state.ray_directory))
+            shutil.rmtree(state.ray_directory, ignore_errors=True)
+        current = self.load()
+        if current is not None and current.run_id == state.run_id:
+            self._state.unlink(missing_ok=True)
+
+    def forget_logs(self) -> None:
+        """Remove the logs of the run before, but not the one that this run may be writing to."""
+        for path in self.logs.glob("*"):
+            if path.is_dir():
+                shutil.rmtree(path)
+            elif path.name != RUN_LOG:
+                path.unlink()
+
+    def _keep_ray_logs(self, ray_directory: Path) -> None:
+        """Move the logs of nodes and replicas to where the others are; those of the run before go."""
+        for logs in ray_directory.glob("*/session_2*/logs"):
+            kept = self.logs / f"ray-{logs.parent.parent.name}"
+            shutil.rmtree(kept, ignore_errors=True)
+            with suppress(FileNotFoundError):  # the guard and `stop` may both be at it
+                shutil.move(logs, kept)
+
+    def lock(self) -> FileLock | None:
+        """Hold the directory for one run until this process ends; None if another run holds it."""
+        self.path.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(self.path / "run.lock")
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            return None
+        return lock
+
+    def secret(self, path: Path) -> str:
+        """The secret in this file, drawn on first use; only the user can read it."""
+        if not path.exists():
+            partial = path.with_suffix(".partial")
+            partial.unlink(missing_ok=True)
+            partial.touch(mode=0o600)
+            partial.write_text(secrets.token_urlsafe(32) + "\n")
+            partial.replace(path)
+        return path.read_text().strip()
+
+
+def new_run_id() -> str:
+    """Tells runs of the same stack apart."""
+    return secrets.token_hex(8)

