@@ -80,7 +80,7 @@ class EngineStats:
     steps: int = 0
     prefill_tokens: int = 0
     decode_rows: int = 0
-    decode_slots: int = 0  # slots x decode steps: decode_rows / decode_slots is the share that did useful work
+    decode_slots: int = 0  # slots x decode steps; decode_rows is the share of it that did useful work
     finished: int = 0
     failed: int = 0
 
