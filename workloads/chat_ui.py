@@ -82,7 +82,7 @@ def _pod(args: ChatUiArgs, key: k8s.core.v1.Secret | None) -> k8s.core.v1.PodSpe
                 "image_pull_policy": "IfNotPresent",
                 "env": environment,
                 "ports": [{"name": "http", "container_port": PORT}],
-                "readiness_probe": {"http_get": {"path": "/", "port": "http"}, "period_seconds": 5},
+                "readiness_probe": {"http_get": {"path": "/health", "port": "http"}, "period_seconds": 5},
                 "resources": {
                     "requests": {"cpu": "100m", "memory": "256Mi"},
                     "limits": {"memory": "512Mi"},

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ipaddress
 import shlex
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +24,15 @@ class RunOptions:
     dashboard: Endpoint
     state_dir: Path
 
+    def exposed(self, *, api_has_keys: bool) -> list[str]:
+        """What other machines could use without a key; empty as long as everything is on loopback."""
+        open_ones = {"chat page": self.ui} | ({} if api_has_keys else {"API": self.api})
+        return [
+            f"the {name} on {endpoint.host}:{endpoint.port} is open to everybody who reaches this machine"
+            for name, endpoint in open_ones.items()
+            if not endpoint.is_loopback
+        ]
+
     def command(self, target: str) -> str:
         """The command that does something to this run: `make local-status`, `make local-stop`."""
         arguments: list[str] = []
@@ -43,18 +51,15 @@ class RunOptions:
         arguments += ["--dashboard-port", str(self.dashboard.port)]
         return arguments + (["--service", self.service] if self.service else [])
 
-    def endpoints(self) -> dict[str, Endpoint]:
-        """What has to be free before anything starts, by its name for people."""
-        return {"API": self.api, "chat page": self.ui, "Ray dashboard": self.dashboard}
+    def endpoints(self, *, with_chat_page: bool) -> dict[str, Endpoint]:
+        """What users talk to, by its name for people."""
+        page = {"chat page": self.ui} if with_chat_page else {}
+        return {"API": self.api, **page, "Ray dashboard": self.dashboard}
 
 
 def url(endpoint: Endpoint) -> str:
     """Where a client on this machine reaches the endpoint."""
-    try:
-        everywhere = ipaddress.ip_address(endpoint.host).is_unspecified
-    except ValueError:
-        everywhere = False
-    return f"http://{'127.0.0.1' if everywhere else endpoint.host}:{endpoint.port}"
+    return f"http://{'127.0.0.1' if endpoint.host == '0.0.0.0' else endpoint.host}:{endpoint.port}"
 
 
 def default_state_dir(project_dir: Path, stack: str) -> Path:

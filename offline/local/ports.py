@@ -17,6 +17,11 @@ class Endpoint:
     port: int
     flag: str
 
+    @property
+    def is_loopback(self) -> bool:
+        """Whether only this machine can reach it."""
+        return self.host == "localhost" or self.host.startswith("127.")
+
 
 def conflicts(endpoints: Mapping[str, Endpoint]) -> list[str]:
     """One sentence for each endpoint (by its name for people) that cannot be opened."""

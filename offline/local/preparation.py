@@ -86,7 +86,9 @@ def make_plan(
 def _prepare_command(model: str, project_dir: Path) -> Command:
     # A process of its own: a conversion takes a gigabyte, which the supervisor would never give back.
     argv = [sys.executable, "-m", "serve_apps.llm.models", "prepare", model]
-    return Command("prepare-model", argv, {**os.environ, MODEL_CACHE_ENV: str(model_cache(project_dir))})
+    # Progress bars of downloads become lines here, so they may not come many times a second.
+    extra = {MODEL_CACHE_ENV: str(model_cache(project_dir)), "TQDM_MININTERVAL": "5"}
+    return Command("prepare-model", argv, {**os.environ, **extra})
 
 
 def _prepared(model: str, process: ManagedProcess, say: Callable[[str], None]) -> Path:

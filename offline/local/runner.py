@@ -19,7 +19,7 @@ from offline.local.ray_cluster import RayCluster
 from offline.local.report import Progress, Summary, substitution_lines
 from offline.local.serve_api import RayApi
 from offline.local.state import RunState, StateDirectory, new_run_id
-from offline.local.supervisor import StopRequested, Supervisor
+from offline.local.supervisor import Recovery, StopRequested, Supervisor
 from offline.recorder import evaluate
 from offline.stack_files import read_stack
 from serve_apps.llm.args import API_KEYS_FILE_ENV, MODEL_CACHE_ENV
@@ -52,7 +52,7 @@ def run(options: RunOptions) -> int:
         if leftover is not None:  # of a run that was killed together with its guard
             directory.clean_up(leftover)
         directory.forget_logs()
-        findings = conflicts(options.endpoints())
+        findings = conflicts(options.endpoints(with_chat_page=True))
         if findings:
             raise OfflineError("\n".join(findings))
         return _supervised(options, directory)
@@ -97,16 +97,16 @@ class LocalRun:
         cluster, ray = self._ray_cluster(plan)
         self._start_ray(cluster, ray, plan)
         self._wait_for_replicas(ray, plan)
-        restart = {"ray-worker": lambda: cluster.worker(plan.service.worker)}
+        worker = Recovery(lambda: cluster.worker(plan.service.worker), lambda: self._answers(ray, plan))
+        recoveries = {"ray-worker": worker}
         if plan.llm:
             with self._progress.stage("first answer") as stage:
                 stage.result = ask(self._api_url, plan.llm.served_name, self._api_key, _ANSWER_TIMEOUT_S)
-            self._start_chat_page(plan.service.name)
-            restart["chat-page"] = lambda: self._chat_page(plan.service.name)
+            recoveries["chat-page"] = self._start_chat_page(plan.service.name)
         self._progress.show(self._summary(plan).text())
         self._state.phase, self._state.answered = "running", True
         self._supervisor.save()
-        self._supervisor.watch(restart, answers=lambda: self._answers(ray, plan))
+        self._supervisor.watch(recoveries)
 
     def _plan(self) -> Plan:
         options = self._options
@@ -118,6 +118,8 @@ class LocalRun:
             stage.result = plan.llm.model if plan.llm else "this app brings its own"
         for line in substitution_lines(plan.substitutions):
             self._progress.note(line)
+        for warning in options.exposed(api_has_keys=plan.llm is not None and plan.llm.auth == "api-keys"):
+            self._progress.note(f"warning: {warning}", "yellow")
         self._state.service = service.name
         self._state.model = plan.llm.served_name if plan.llm else None
         return plan
@@ -137,7 +139,8 @@ class LocalRun:
             app_env=app_env,
         )
         self._state.ray_directory = str(cluster.directory)
-        self._state.urls = {name: url(endpoint) for name, endpoint in options.endpoints().items()}
+        endpoints = options.endpoints(with_chat_page=plan.llm is not None)
+        self._state.urls = {name: url(endpoint) for name, endpoint in endpoints.items()}
         self._supervisor.save()
         return cluster, RayApi(url(options.dashboard), token)
 
@@ -169,14 +172,14 @@ class LocalRun:
             self._supervisor.wait(serving, what="Ray Serve's RUNNING", timeout_s=_DEPLOY_TIMEOUT_S)
             stage.result = f"{plan.service.name} is RUNNING"
 
-    def _start_chat_page(self, service: str) -> None:
+    def _start_chat_page(self, service: str) -> Recovery:
+        address = url(self._options.ui)
+        page = Recovery(lambda: self._chat_page(service), lambda: _is_ready(f"{address}/health"))
         with self._progress.stage("chat page") as stage:
-            self._supervisor.launch(self._chat_page(service))
-            address = url(self._options.ui)
-            self._supervisor.wait(
-                lambda: _is_ready(f"{address}/health"), what="the chat page", timeout_s=_UI_TIMEOUT_S
-            )
+            self._supervisor.launch(page.command())
+            self._supervisor.wait(page.recovered, what="the chat page", timeout_s=_UI_TIMEOUT_S)
             stage.result = address
+        return page
 
     def _chat_page(self, service: str) -> Command:
         env = {

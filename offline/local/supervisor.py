@@ -12,6 +12,7 @@ import sys
 import time
 from collections import defaultdict
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType, TracebackType
 
@@ -30,6 +31,14 @@ _STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 class StopRequested(BaseException):
     """A signal asked the run to end. Not an `Exception`: no retry loop may swallow it."""
+
+
+@dataclass(frozen=True)
+class Recovery:
+    """How to start a service again, and how to see that what it is for works again."""
+
+    command: Callable[[], Command]
+    recovered: Callable[[], bool]
 
 
 class Supervisor:
@@ -97,29 +106,34 @@ class Supervisor:
                 )
             time.sleep(_POLL_S)
 
-    def watch(self, restart: Mapping[str, Callable[[], Command]], answers: Callable[[], bool]) -> None:
-        """Watch for ever. Services named in `restart` are started again when they end; another one's end
-        ends the run with `LocalRunError`. `answers` tells when the model is back.
+    def watch(self, recoveries: Mapping[str, Recovery]) -> None:
+        """Watch for ever. A service with a recovery is started again when it ends.
+
+        Raises `LocalRunError` if another one ends, or one again and again.
         """
-        recovering_since: float | None = None
+        recovering: dict[str, float] = {}
         while True:
             if self._guard.poll() is not None:
                 self._start_guard()
             for name, process in list(self._services.items()):
-                if process.running:
-                    continue
-                self._count_restart(process)
-                if name not in restart:
-                    raise _ended(process)
-                self._progress.note(f"{name}: {process.how_it_ended()}; starting another one", "yellow")
-                process.kill()  # what the program had started
-                self.launch(restart[name]())
-                recovering_since = recovering_since or time.monotonic()
-            if recovering_since and answers():
-                took = time.monotonic() - recovering_since
-                self._progress.note(f"answers again after {took:.1f} s", "green")
-                recovering_since = None
+                if not process.running:
+                    self._restart(process, recoveries)
+                    recovering[name] = time.monotonic()
+            for name, since in list(recovering.items()):
+                if recoveries[name].recovered():
+                    self._progress.note(
+                        f"{name}: works again after {time.monotonic() - since:.1f} s", "green"
+                    )
+                    del recovering[name]
             time.sleep(_TICK_S)
+
+    def _restart(self, process: ManagedProcess, recoveries: Mapping[str, Recovery]) -> None:
+        if process.name not in recoveries:
+            raise _ended(process)
+        self._count_restart(process)
+        self._progress.note(f"{process.name}: {process.how_it_ended()}; starting another one", "yellow")
+        process.kill()  # what the program had started
+        self.launch(recoveries[process.name].command())
 
     def _on_stop_signal(self, number: int, _frame: FrameType | None) -> None:
         self._stop_signal = signal.Signals(number).name

@@ -138,9 +138,7 @@ def _convert_atomically(model: str, gguf: Path, target: Path) -> None:
 def _convert(gguf: Path, out: Path) -> None:
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
-    from transformers.utils import logging as transformers_logging
 
-    transformers_logging.disable_progress_bar()  # the stages below are the progress
     logger.info("reading the tokenizer from %s", gguf)
     tokenizer = AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name)
     logger.info("dequantising the weights to float32")
@@ -237,6 +235,9 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("command", choices=["prepare"])
     parser.add_argument("model", help="a local directory, package:NAME, or a Hugging Face Hub id")
     chosen = parser.parse_args(arguments)
+    if chosen.model.startswith(PACKAGE_PREFIX):
+        # A conversion logs its stages; a download has only its progress bars.
+        os.environ["TQDM_DISABLE"] = "1"
     handler = logging.StreamHandler()
     handler.setFormatter(_ElapsedFormatter())
     logger.addHandler(handler)

@@ -99,14 +99,15 @@ def test_a_killed_chat_page_comes_back(stack: Stack) -> None:
     os.kill(before.pid, signal.SIGKILL)
     wait_until(lambda: stack.state.programs["chat-page"] != before, "another chat page")
     wait_until(lambda: _answers(f"{stack.ui_url}/health"), "the chat page")
+    wait_until(lambda: "chat-page: works again after" in stack.log, "the message")
     assert "chat-page: killed by SIGKILL; starting another one" in stack.log
 
 
 def test_a_killed_worker_is_replaced_and_the_model_answers_again(stack: Stack) -> None:
-    said = stack.log.count("answers again after")
+    said = stack.log.count("ray-worker: works again after")
     before = stack.state.programs["ray-worker"]
     os.kill(before.pid, signal.SIGKILL)
-    wait_until(lambda: stack.log.count("answers again after") > said, "the model")
+    wait_until(lambda: stack.log.count("ray-worker: works again after") > said, "the model")
     assert "ray-worker: killed by SIGKILL; starting another one" in stack.log
     assert stack.state.programs["ray-worker"] != before
     test_it_answers_through_the_openai_client(stack)

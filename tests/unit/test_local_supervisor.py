@@ -17,7 +17,7 @@ from offline.local.errors import LocalRunError
 from offline.local.processes import Command, identity_of
 from offline.local.report import Progress
 from offline.local.state import RunState, StateDirectory, new_run_id
-from offline.local.supervisor import StopRequested, Supervisor
+from offline.local.supervisor import Recovery, StopRequested, Supervisor
 
 ROOT = Path(__file__).parent.parent.parent
 SLEEPER = Command("sleeper", [sys.executable, "-c", "import time; time.sleep(600)"], dict(os.environ))
@@ -48,7 +48,7 @@ def watch(
     command: Command,
     *,
     restart: bool = False,
-    answers: Callable[[], bool] = lambda: False,
+    recovered: Callable[[], bool] = lambda: False,
     meanwhile: Callable[[int], object] | None = None,
 ) -> None:
     """Launch and watch; half a second later `meanwhile` gets the pid."""
@@ -56,7 +56,8 @@ def watch(
         process = supervisor.launch(command)
         if meanwhile:
             after(0.5, lambda: meanwhile(process.pid))
-        supervisor.watch({command.name: lambda: command} if restart else {}, answers)
+        recovery = Recovery(lambda: command, recovered)
+        supervisor.watch({command.name: recovery} if restart else {})
 
 
 def wait_in_vain(supervisor: Supervisor, command: Command, timeout_s: float) -> None:
@@ -100,7 +101,7 @@ def test_waiting_has_an_end(supervisor: Supervisor) -> None:
 def test_a_killed_service_is_started_again_and_its_return_is_reported(
     supervisor: Supervisor, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def answers() -> bool:
+    def recovered() -> bool:
         after(0.5, lambda: os.kill(os.getpid(), signal.SIGTERM))
         return True
 
@@ -109,12 +110,12 @@ def test_a_killed_service_is_started_again_and_its_return_is_reported(
             supervisor,
             SLEEPER,
             restart=True,
-            answers=answers,
+            recovered=recovered,
             meanwhile=lambda pid: os.kill(pid, signal.SIGKILL),
         )
     printed = capsys.readouterr().out
     assert "sleeper: killed by SIGKILL; starting another one" in printed
-    assert "answers again after" in printed
+    assert "sleeper: works again after" in printed
 
 
 def test_a_service_that_dies_again_and_again_ends_the_run(supervisor: Supervisor) -> None:
