@@ -10,6 +10,7 @@ import pulumi
 import pulumi_aws as aws
 
 from infra import config, versions
+from infra.drawn_secret import kept_once_drawn
 
 _PORT = 6379
 
@@ -141,8 +142,7 @@ class GcsStore(pulumi.ComponentResource):
             tags=self._tags,
             opts=pulumi.ResourceOptions(
                 parent=self,
-                # Every evaluation draws another password; all but the first are dropped.
-                ignore_changes=None if args.auth_token is not None else ["auth_token"],
+                ignore_changes=kept_once_drawn(args.auth_token, "auth_token"),
             ),
         )
 

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-import base64
 import secrets as random
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import pulumi
 import pulumi_kubernetes as k8s
+
+from infra.drawn_secret import drawn_secret, value_of
+from infra.pod_security import restricted_container
 
 _NAME = "gcs-store"
 _PORT = 6379
@@ -61,25 +63,19 @@ class InClusterStore(pulumi.ComponentResource):
         self.address = service.metadata.apply(
             lambda metadata: f"redis://{metadata.name}.{metadata.namespace}.svc.cluster.local:{_PORT}"
         )
-        # The Secret's own output, not what was drawn: it is the first draw, for ever.
-        self.auth_token = pulumi.Output.secret(
-            secret.data.apply(lambda data: base64.b64decode(data[_PASSWORD]).decode())
-        )
+        self.auth_token = value_of(secret, _PASSWORD)
         self.register_outputs({"address": self.address})
 
     def _secret(self, args: InClusterStoreArgs, namespace: pulumi.Input[str]) -> k8s.core.v1.Secret:
-        password = args.auth_token or pulumi.Output.secret(random.token_hex(32))
-        return k8s.core.v1.Secret(
+        return drawn_secret(
             _NAME,
             # Without a name of its own: another password makes another Secret, and that another pod.
             metadata={"namespace": namespace},
+            key=_PASSWORD,
+            drawn=random.token_hex(32),
+            given=args.auth_token,
             immutable=True,
-            data={_PASSWORD: password.apply(lambda text: base64.b64encode(text.encode()).decode())},
-            opts=pulumi.ResourceOptions(
-                parent=self,
-                # Every evaluation draws another password; all but the first are dropped.
-                ignore_changes=None if args.auth_token is not None else ["data"],
-            ),
+            parent=self,
         )
 
     def _deployment(
@@ -174,11 +170,5 @@ def _container(image: str, secret_name: pulumi.Input[str]) -> k8s.core.v1.Contai
             "requests": {"cpu": "50m", "memory": "128Mi"},
             "limits": {"memory": "512Mi"},
         },
-        "security_context": {
-            "allow_privilege_escalation": False,
-            "capabilities": {"drop": ["ALL"]},
-            "read_only_root_filesystem": True,
-            "run_as_non_root": True,
-            "seccomp_profile": {"type": "RuntimeDefault"},
-        },
+        "security_context": restricted_container(read_only_root=True),
     }

@@ -8,8 +8,8 @@ import pulumi
 import pulumi_kubernetes as k8s
 
 from infra.config import Secrets, StackConfig
+from infra.drawn_secret import drawn_secret, value_of
 from infra.service_config import LlmService
-from workloads.drawn_secret import drawn_secret, value_of
 
 # For what belongs to no single service.
 _NAMESPACE = "neuron-serve"
@@ -40,10 +40,9 @@ class DrawnApiKey(pulumi.ComponentResource):
         )
         secret = drawn_secret(
             "api-keys",
-            name="api-keys",
-            namespace=namespace.metadata.name,
+            metadata={"name": "api-keys", "namespace": namespace.metadata.name},
             key=_KEY,
-            value=f"{random.token_hex(32)}\n",
+            drawn=f"{random.token_hex(32)}\n",
             parent=self,
         )
         self.text = value_of(secret, _KEY)

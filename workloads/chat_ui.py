@@ -8,6 +8,8 @@ from dataclasses import dataclass
 import pulumi
 import pulumi_kubernetes as k8s
 
+from infra.pod_security import restricted_container
+
 PORT = 7860
 _NAMESPACE = "chat-ui"
 _LABELS = {"app.kubernetes.io/name": "chat-ui"}
@@ -87,12 +89,7 @@ def _pod(args: ChatUiArgs, key: k8s.core.v1.Secret | None) -> k8s.core.v1.PodSpe
                     "requests": {"cpu": "100m", "memory": "256Mi"},
                     "limits": {"memory": "512Mi"},
                 },
-                "security_context": {
-                    "allow_privilege_escalation": False,
-                    "capabilities": {"drop": ["ALL"]},
-                    "run_as_non_root": True,
-                    "seccomp_profile": {"type": "RuntimeDefault"},
-                },
+                "security_context": restricted_container(read_only_root=False),
             }
         ],
     }

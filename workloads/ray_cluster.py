@@ -7,6 +7,7 @@ from typing import Any
 
 from infra import versions
 from infra.bucket_layout import RAY_SERVICE_ACCOUNT, BucketLayout
+from infra.pod_security import restricted_container_manifest
 from infra.service_config import LlmService, Service
 from serve_apps.llm.args import API_KEYS_FILE_ENV
 from workloads.placement import Placement
@@ -181,12 +182,7 @@ def _pod_template(
         "imagePullPolicy": "IfNotPresent",
         "env": [{"name": "RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S", "value": str(drain_s)}],
         "ports": _ports(role),
-        "securityContext": {
-            "allowPrivilegeEscalation": False,
-            "capabilities": {"drop": ["ALL"]},
-            "runAsNonRoot": True,
-            "seccompProfile": {"type": "RuntimeDefault"},
-        },
+        "securityContext": restricted_container_manifest(read_only_root=False),
     }
     if role == "head":
         size = {"cpu": f"{round(service.head.cpus * 1000)}m", "memory": f"{service.head.memory_gib:g}Gi"}

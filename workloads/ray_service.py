@@ -15,10 +15,10 @@ import pulumi
 import pulumi_kubernetes as k8s
 
 from infra.bucket_layout import RAY_SERVICE_ACCOUNT
+from infra.drawn_secret import drawn_secret
 from infra.gcs_store import GcsStore
 from infra.in_cluster_store import InClusterStore
 from infra.service_config import LlmService
-from workloads.drawn_secret import drawn_secret
 from workloads.ray_cluster import (
     API_KEYS_KEY,
     GCS_STORE_PASSWORD_KEY,
@@ -97,10 +97,9 @@ class RayService(pulumi.ComponentResource):
         names = args.plan.secrets
         ray_auth = drawn_secret(
             f"{self._name}-{names.ray_auth}",
-            name=names.ray_auth,
-            namespace=namespace.metadata.name,
+            metadata={"name": names.ray_auth, "namespace": namespace.metadata.name},
             key=RAY_AUTH_KEY,
-            value=random.token_urlsafe(32),
+            drawn=random.token_urlsafe(32),
             parent=self,
         )
         made: list[pulumi.Resource] = [ray_auth]

@@ -14,6 +14,7 @@ from pathlib import Path
 import pulumi
 import pulumi_kubernetes as k8s
 
+from infra.pod_security import restricted_container
 from infra.service_config import LlmService
 from workloads.ray_cluster import API_KEYS_DIRECTORY, API_KEYS_KEY, RAY_AUTH_KEY
 from workloads.service_plan import ServicePlan
@@ -157,13 +158,7 @@ class ReleaseCheck(pulumi.ComponentResource):
                         "requests": {"cpu": "50m", "memory": "64Mi"},
                         "limits": {"memory": "256Mi"},
                     },
-                    "security_context": {
-                        "allow_privilege_escalation": False,
-                        "capabilities": {"drop": ["ALL"]},
-                        "read_only_root_filesystem": True,
-                        "run_as_non_root": True,
-                        "seccomp_profile": {"type": "RuntimeDefault"},
-                    },
+                    "security_context": restricted_container(read_only_root=True),
                 }
             ],
         }
