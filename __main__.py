@@ -6,6 +6,7 @@ import pulumi
 
 from infra import config, preflight
 from infra.bucket_layout import bucket_layout
+from infra.image_builds import chat_ui_image, image_builds, service_images
 from infra.platform import aws_platform, existing_platform
 from workloads.api_keys import stack_api_keys
 from workloads.chat_ui import ChatUi, ChatUiArgs
@@ -16,15 +17,14 @@ from workloads.service_plan import plan_services
 
 # Whatever can be refused is refused here, before anything is registered.
 stack, secrets = config.load()
-bucket = None
-if stack.aws:
-    preflight.check(stack.aws)
-    bucket = bucket_layout(stack.aws, stack.services)
-plans = plan_services(stack, secrets, bucket)
+preflight.check(stack)
+builds = image_builds(stack)
+bucket = bucket_layout(stack)
+plans = plan_services(stack, secrets, bucket=bucket, images=service_images(stack, builds))
 ingress_plans = plan_ingresses(stack)
 
 if stack.aws and bucket:
-    platform = aws_platform(stack, stack.aws, secrets, bucket)
+    platform = aws_platform(stack, stack.aws, secrets, bucket=bucket, builds=builds)
 else:
     platform = existing_platform(stack, secrets)
 on_cluster = pulumi.ResourceOptions(providers=[platform.provider])
@@ -47,13 +47,13 @@ services = {
 for name, plan in ingress_plans.items():
     if platform.load_balancers:
         ServiceIngress(name, ServiceIngressArgs(plan, services[name], platform.load_balancers), on_cluster)
-if stack.chat_ui.enabled and stack.chat_ui.image:
+if image := chat_ui_image(stack, builds):
     chat_models = {name: services[name].url for name in model_names(stack)}
-    ChatUi(ChatUiArgs(stack.chat_ui.image, chat_models, api_keys), opts=on_cluster)
+    ChatUi(ChatUiArgs(image, chat_models, api_keys, platform.built("chat-ui")), opts=on_cluster)
 
 pulumi.export("urls", {name: service.url for name, service in services.items()})
 pulumi.export("releases", {name: service.release for name, service in services.items()})
 pulumi.export("models", model_names(stack))
 pulumi.export("apiKeys", api_keys)
-pulumi.export("imageRepository", platform.repository_url)
+pulumi.export("imageRepository", platform.images and platform.images.repository.repository_url)
 pulumi.export("portForward", port_forwards(stack))

@@ -1,8 +1,7 @@
-"""What the stack stores: code, weights and compiled models in a bucket, images in a repository."""
+"""What the stack stores in its bucket: code, weights and compiled models."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -16,7 +15,6 @@ from infra.bucket_layout import COMPILE_CACHE_PREFIX, RAY_SERVICE_ACCOUNT, Bucke
 _OLD_VERSION_DAYS = 30
 # No upload takes this long, so what is left of one is litter.
 _BROKEN_UPLOAD_DAYS = 7
-_UNTAGGED_IMAGE_DAYS = 14
 
 
 @dataclass(frozen=True)
@@ -37,11 +35,7 @@ class Artifacts(pulumi.ComponentResource):
       the policy that refuses plain HTTP
     - One object an app: the zip with its code
     - IAM role for Ray's pods with its policy, and an EKS Pod Identity association a namespace
-    - ECR repository with its lifecycle policy
     """
-
-    repository_url: pulumi.Output[str]
-    """Where the stack's images are pushed to."""
 
     def __init__(self, name: str, args: ArtifactsArgs, opts: pulumi.ResourceOptions | None = None) -> None:
         super().__init__("neuron-serve:infra:Artifacts", name, None, opts)
@@ -53,8 +47,7 @@ class Artifacts(pulumi.ComponentResource):
         role, policy = self._role(args, bucket)
         self._associations = self._pod_identities(args, role)
         self._for_every_ray_pod = [*settings, *code, policy]
-        self.repository_url = self._repository().repository_url
-        self.register_outputs({"repository_url": self.repository_url})
+        self.register_outputs({})
 
     def needed_in(self, namespace: str) -> list[pulumi.Resource]:
         """What Ray's pods in a namespace need before they start and until they are gone.
@@ -189,25 +182,6 @@ class Artifacts(pulumi.ComponentResource):
             for namespace in args.namespaces
         }
 
-    def _repository(self) -> aws.ecr.Repository:
-        repository = aws.ecr.Repository(
-            self._name,
-            # A tag that can be moved would let two nodes run two images under one name.
-            image_tag_mutability="IMMUTABLE",
-            image_scanning_configuration={"scan_on_push": True},
-            # ECR refuses to delete a repository with images in it.
-            force_delete=True,
-            tags=self._tags,
-            opts=pulumi.ResourceOptions(parent=self),
-        )
-        aws.ecr.LifecyclePolicy(
-            self._name,
-            repository=repository.name,
-            policy=untagged_images_expire(),
-            opts=pulumi.ResourceOptions(parent=self),
-        )
-        return repository
-
 
 def bucket_access(bucket_arn: pulumi.Input[str]) -> list[iam.Statement]:
     """What Ray's pods may do in the stack's bucket. They may not change the code that they will run."""
@@ -260,14 +234,3 @@ def tls_only(bucket_arn: pulumi.Input[str]) -> pulumi.Output[str]:
             ],
         }
     )
-
-
-def untagged_images_expire() -> str:
-    """An ECR lifecycle policy for images that nothing can name any more; tagged ones may be in use."""
-    selection = {
-        "tagStatus": "untagged",
-        "countType": "sinceImagePushed",
-        "countUnit": "days",
-        "countNumber": _UNTAGGED_IMAGE_DAYS,
-    }
-    return json.dumps({"rules": [{"rulePriority": 1, "selection": selection, "action": {"type": "expire"}}]})

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 import pulumi_aws as aws
 
 from infra import code_archive
-from infra.aws_config import Aws
 from infra.code_archive import CodeArchive
-from infra.service_config import AnyService, LlmService
+from infra.config import StackConfig
+from infra.service_config import LlmService
 
 COMPILE_CACHE_PREFIX = "neuron-compile-cache"
 # The Kubernetes service account of Ray's pods, which the bucket's role is for.
@@ -35,21 +35,23 @@ class BucketLayout:
         return f"s3://{self.bucket_name}/{COMPILE_CACHE_PREFIX}"
 
 
-def bucket_layout(platform: Aws, services: Mapping[str, AnyService]) -> BucketLayout:
-    """The bucket of a stack and the code that its services need in it. Asks AWS for the account.
+def bucket_layout(stack: StackConfig) -> BucketLayout | None:
+    """The bucket of a stack on AWS and the code that its services need in it. Asks AWS for the account.
 
     The name is made here instead of by the provider: the code's URL is part of a release's identity, and of
     what a preview shows.
     """
+    if stack.aws is None:
+        return None
     account_id = aws.get_caller_identity().account_id
     apps = {
         service.app
-        for service in services.values()
+        for service in stack.services.values()
         if isinstance(service, LlmService) and not service.code_url
     }
     return BucketLayout(
         # Account and region, because the names of all buckets of all accounts are one namespace; at most 63
         # characters with the longest name that the stack file may give.
-        bucket_name=f"{platform.name}-{account_id}-{platform.region}",
+        bucket_name=f"{stack.aws.name}-{account_id}-{stack.aws.region}",
         code={app: code_archive.build(app) for app in sorted(apps)},
     )

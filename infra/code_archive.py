@@ -14,7 +14,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-_CHECKOUT = Path(__file__).resolve().parent.parent
+from infra.checkout import ROOT, is_left_behind
+
 # Relative, so that the path that the engine is given is the same in every checkout.
 _ARCHIVES = Path(".cache") / "code"
 
@@ -40,7 +41,7 @@ class CodeArchive:
         return f"code/{self.path.name}"
 
 
-def build(app: str, *, root: Path = _CHECKOUT, directory: Path = _ARCHIVES) -> CodeArchive:
+def build(app: str, *, root: Path = ROOT, directory: Path = _ARCHIVES) -> CodeArchive:
     """Write the zip of `serve_apps/<app>` into `directory`, unless it is there already.
 
     Raises ValueError if there is no such app.
@@ -75,13 +76,8 @@ def _files(app: str, root: Path) -> Iterator[str]:
         raise ValueError(f"there is no app {app!r}: {package / app} is not a package")
     for path in [*package.glob("*.py"), *(package / app).rglob("*")]:
         relative = path.relative_to(root)
-        if path.is_file() and not _is_left_behind(relative):
+        if path.is_file() and not is_left_behind(relative):
             yield relative.as_posix()
-
-
-def _is_left_behind(path: Path) -> bool:
-    """Whether Python, an editor or the system made the file, and not the app's author."""
-    return "__pycache__" in path.parts or any(part.startswith(".") for part in path.parts)
 
 
 def _write(path: Path, content: bytes) -> None:

@@ -61,14 +61,10 @@ class ChatUi(ConfigModel):
 
     enabled: bool = Field(default=True, description="Whether the page is deployed.")
     image: str | None = Field(
-        default=None, min_length=1, description="Image built from images/chat-ui.Dockerfile."
+        default=None,
+        min_length=1,
+        description="Image of images/chat-ui.Dockerfile. Unset, on aws: the stack builds and pushes it.",
     )
-
-    @model_validator(mode="after")
-    def _enabled_needs_an_image(self) -> ChatUi:
-        if self.enabled and self.image is None:
-            raise ValueError("needs image; build images/chat-ui.Dockerfile, or set enabled: false")
-        return self
 
 
 class GcsStore(ConfigModel):
@@ -149,6 +145,26 @@ class StackConfig(ConfigModel):
             raise ValueError("kubeconfigContext has no effect with target 'aws'; remove it")
         if self.target != "aws" and self.gcs_store and self.gcs_store.kind == "elasticache":
             raise ValueError("gcsStore.kind 'elasticache' needs target 'aws'; choose inCluster or none")
+        return self
+
+    @model_validator(mode="after")
+    def _images_are_named_or_built(self) -> StackConfig:
+        on_aws = self.target == "aws"
+        if self.chat_ui.enabled and self.chat_ui.image is None and not on_aws:
+            raise ValueError("chatUi.image: missing; build images/chat-ui.Dockerfile, or set enabled: false")
+        for name, service in self.services.items():
+            key = f"services.{name}.image"
+            if service.image is not None:
+                continue
+            if not on_aws or service.accelerator != "neuron":
+                raise ValueError(
+                    f"{key}: missing; only for accelerator 'neuron' on target 'aws' the stack builds one. "
+                    "Build images/cpu.Dockerfile, or an image of your own, and name it here"
+                )
+            if not isinstance(service, LlmService) and service.code_url is None:
+                raise ValueError(
+                    f"{key}: missing, and so is codeUrl; the image that the stack builds has no code of yours"
+                )
         return self
 
     @field_validator("services")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import pulumi
@@ -15,6 +15,8 @@ from infra.bucket_layout import BucketLayout
 from infra.cluster import EksCluster, EksClusterArgs
 from infra.config import Secrets, StackConfig
 from infra.gcs_store import GcsStore, GcsStoreArgs
+from infra.image_builds import ImageBuild
+from infra.images import Images, ImagesArgs
 from infra.in_cluster_store import InClusterStore, InClusterStoreArgs
 from infra.ingress import LoadBalancerController, LoadBalancerControllerArgs
 from infra.karpenter import Karpenter, KarpenterArgs
@@ -34,7 +36,7 @@ class Platform:
     """`requirements` are what every pod needs until it is gone, `needed_in` what those of one namespace do.
 
     `gcs_store` keeps the state of Ray heads, None without one. `load_balancers` is the controller that makes
-    them, None where the stack has no ingress. `repository_url` is where the stack's images are pushed to.
+    them, None where the stack has no ingress. `images` are the stack's own, None without a repository.
     """
 
     provider: k8s.Provider
@@ -42,7 +44,11 @@ class Platform:
     gcs_store: GcsStore | InClusterStore | None
     needed_in: Callable[[str], Sequence[pulumi.Resource]] = field(default=_nothing_more)
     load_balancers: pulumi.Resource | None = None
-    repository_url: pulumi.Output[str] | None = None
+    images: Images | None = None
+
+    def built(self, image: str) -> list[pulumi.Resource]:
+        """The build of an image of the stack's own, nothing where it has none of that name."""
+        return [self.images.built[image]] if self.images and image in self.images.built else []
 
 
 def existing_platform(stack: StackConfig, secrets: Secrets) -> Platform:
@@ -53,7 +59,14 @@ def existing_platform(stack: StackConfig, secrets: Secrets) -> Platform:
     return Platform(provider, operator, _in_cluster_store(stack, secrets, opts))
 
 
-def aws_platform(stack: StackConfig, aws: Aws, secrets: Secrets, bucket: BucketLayout) -> Platform:
+def aws_platform(
+    stack: StackConfig,
+    aws: Aws,
+    secrets: Secrets,
+    *,
+    bucket: BucketLayout,
+    builds: Mapping[str, ImageBuild],
+) -> Platform:
     """`target: aws`: everything, from the network up."""
     tags = {"neuron-serve/stack": pulumi.get_stack(), "neuron-serve/cluster": aws.name}
     network = Network("network", NetworkArgs(aws.network, aws.zones, aws.name, tags))
@@ -77,6 +90,7 @@ def aws_platform(stack: StackConfig, aws: Aws, secrets: Secrets, bucket: BucketL
     artifacts = Artifacts(
         "artifacts", ArtifactsArgs(aws.artifacts, bucket, cluster.name, list(stack.services), tags)
     )
+    images = Images("images", ImagesArgs(aws.name, builds, tags))
     operator = KubeRay(
         stack.kuberay,
         affinity=NOT_ON_KARPENTER_NODES,
@@ -91,8 +105,11 @@ def aws_platform(stack: StackConfig, aws: Aws, secrets: Secrets, bucket: BucketL
         requirements=[operator, *karpenter.pools.values(), neuron.device_plugin],
         gcs_store=_store(stack, secrets, network, cluster, tags)
         or _in_cluster_store(stack, secrets, on_nodes),
-        needed_in=artifacts.needed_in,
-        repository_url=artifacts.repository_url,
+        needed_in=lambda namespace: [
+            *artifacts.needed_in(namespace),
+            images.source_of(stack.services[namespace]),
+        ],
+        images=images,
         load_balancers=_load_balancers(aws, network, cluster, tags, opts),
     )
 

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from pathlib import Path
 
 import pulumi
 
 from infra import zones
 from infra.aws_config import Aws
+from infra.config import StackConfig
 from infra.config_errors import ConfigError
+from infra.image_builds import wanted_images
 
 # Offline evaluation sets this: it reaches no cloud and no cluster, so what a deployment needs for them is not
 # asked for, and there is nobody to ask what a zone offers.
@@ -18,11 +21,18 @@ _OFFLINE = "NEURON_SERVE_OFFLINE"
 # Credentials that the AWS provider takes from the stack file. `aws eks get-token`, by which Kubernetes is
 # reached, reads the environment only, so the stack would fail as soon as its cluster exists
 # (https://github.com/pulumi/pulumi-eks/issues/669).
+_DOCKER_SOCKET = Path("/var/run/docker.sock")
 _CREDENTIAL_KEYS = ("profile", "accessKey", "secretKey", "token", "assumeRoles")
 
 
-def check(config: Aws) -> None:
-    """Raise `ConfigError` unless region, credentials, AWS CLI and zones fit the stack."""
+def check(stack: StackConfig) -> None:
+    """Raise `ConfigError` unless region, credentials, AWS CLI and zones fit a stack on AWS.
+
+    Warns if images may have to be built and there is no Docker.
+    """
+    config = stack.aws
+    if config is None:
+        return
     deploys = _OFFLINE not in os.environ
     findings = [*_region_findings(config), *_credential_findings()]
     if deploys and shutil.which("aws") is None:
@@ -33,7 +43,19 @@ def check(config: Aws) -> None:
     if findings:
         raise ConfigError(*findings)
     if deploys:
+        _warn_without_docker(wanted_images(stack))
         zones.check(config)
+
+
+def _warn_without_docker(images: Sequence[str]) -> None:
+    # An image that is in the repository already asks for none, so its absence alone is no error.
+    if not images or "DOCKER_HOST" in os.environ or _DOCKER_SOCKET.exists():
+        return
+    pulumi.log.warn(
+        f"there is no Docker here (neither DOCKER_HOST nor {_DOCKER_SOCKET}), and `pulumi up` builds the "
+        f"images {', '.join(images)} with it when they change; start Docker, or name images of your own "
+        "(services.NAME.image, chatUi.image)"
+    )
 
 
 def _region_findings(config: Aws) -> Iterator[str]:

@@ -54,10 +54,12 @@ class Service(ConfigModel):
         description="EC2 instance type of the workers. Required with `accelerator: neuron`, where a worker "
         "pod takes a whole node; otherwise `worker` says the size of a pod.",
     )
-    image: str = Field(
+    image: str | None = Field(
+        default=None,
         min_length=1,
         description="Container image with Ray, the app's packages and, unless `codeUrl` is set, the app's "
-        "code. It must have `python`, `bash` and `wget`. Pin it by tag or digest.",
+        "code. It must have `python`, `bash` and `wget`. Pin it by tag or digest. Unset, with `accelerator: "
+        "neuron` on aws: the stack builds images/neuron.Dockerfile with Docker and pushes it.",
     )
     code_url: str | None = Field(
         default=None,
@@ -83,7 +85,9 @@ class Service(ConfigModel):
 
     @field_validator("image")
     @classmethod
-    def _image_is_pinned(cls, image: str) -> str:
+    def _image_is_pinned(cls, image: str | None) -> str | None:
+        if image is None:
+            return None
         last = image.rsplit("/", 1)[-1]
         if "@" not in last and (":" not in last or last.endswith(":latest")):
             raise ValueError(f"image {image!r} is not pinned; name a tag other than latest, or a digest")

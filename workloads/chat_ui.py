@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import pulumi
@@ -17,11 +17,15 @@ _LABELS = {"app.kubernetes.io/name": "chat-ui"}
 
 @dataclass(frozen=True)
 class ChatUiArgs:
-    """`endpoints` maps a service's name to the base URL of its API; `api_keys` holds one key a line."""
+    """`endpoints` maps a service's name to the base URL of its API; `api_keys` holds one key a line.
+
+    `needs` is what must be there before the page starts.
+    """
 
     image: str
     endpoints: Mapping[str, pulumi.Output[str]]
     api_keys: pulumi.Output[str] | None
+    needs: Sequence[pulumi.Resource] = ()
 
 
 class ChatUi(pulumi.ComponentResource):
@@ -50,7 +54,7 @@ class ChatUi(pulumi.ComponentResource):
                 "selector": {"match_labels": _LABELS},
                 "template": {"metadata": {"labels": _LABELS}, "spec": _pod(args, key)},
             },
-            opts=own,
+            opts=pulumi.ResourceOptions(parent=self, depends_on=list(args.needs)),
         )
         k8s.core.v1.Service(
             "chat-ui-service",

@@ -6,6 +6,7 @@ the program still runs. So everything that can be refused is computed here, from
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -44,11 +45,11 @@ class ServicePlan:
 
 
 def plan_services(
-    stack: StackConfig, secrets: Secrets, bucket: BucketLayout | None = None
+    stack: StackConfig, secrets: Secrets, *, bucket: BucketLayout | None, images: Mapping[str, str]
 ) -> dict[str, ServicePlan]:
     """A plan for every service. Raises `ConfigError` with the findings of all of them.
 
-    `bucket` is the stack's own, on AWS.
+    `bucket` is the stack's own, on AWS; `images` has every service's.
     """
     store = _store_access(stack)
     plans: dict[str, ServicePlan] = {}
@@ -56,7 +57,11 @@ def plan_services(
     for name, service in stack.services.items():
         try:
             plans[name] = plan_service(
-                name, service, _secret_names(service, secrets), store=store, bucket=bucket
+                name,
+                service.model_copy(update={"image": images[name]}),
+                _secret_names(service, secrets),
+                store=store,
+                bucket=bucket,
             )
         except ConfigError as error:
             findings += error.findings

@@ -16,6 +16,7 @@ PROGRAM = f"""
     from infra import pins
     from infra.cluster import EksCluster, EksClusterArgs
     from infra.config import Secrets, StackConfig
+    from infra.image_builds import service_images
     from infra.ingress import LoadBalancerController, LoadBalancerControllerArgs
     from infra.karpenter import Karpenter, KarpenterArgs
     from infra.network import Network, NetworkArgs
@@ -49,8 +50,9 @@ PROGRAM = f"""
         "load-balancers", LoadBalancerControllerArgs(cluster, aws.name, network.vpc_id, tags), opts=on_cluster
     )
     ingresses = plan_ingresses(stack)
+    images = service_images(stack, {{}})
     platform = [*karpenter.pools.values(), neuron.device_plugin]
-    for name, plan in plan_services(stack, Secrets(api_keys=api_keys)).items():
+    for name, plan in plan_services(stack, Secrets(api_keys=api_keys), bucket=None, images=images).items():
         service = RayService(
             name,
             RayServiceArgs(plan=plan, api_keys=api_keys, hugging_face_token=None, platform=platform),

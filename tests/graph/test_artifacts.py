@@ -1,4 +1,4 @@
-"""The stack's bucket, the code in it, who may use it, and the image repository."""
+"""The stack's bucket, the code in it, and who may use it."""
 
 from __future__ import annotations
 
@@ -12,9 +12,7 @@ import yaml
 from offline.delete_order import delete_waves, dependencies
 from offline.graph import Graph
 from offline.recorder import evaluate
-from tests.graph.conftest import MakeProject
-
-CHECKOUT = Path(__file__).resolve().parents[2]
+from tests.graph.stacks import copy_of_the_checkout, stack_file
 
 BUCKET = "aws:s3/bucket:Bucket"
 OBJECT = "aws:s3/bucketObjectv2:BucketObjectv2"
@@ -22,57 +20,21 @@ ASSOCIATION = "aws:eks/podIdentityAssociation:PodIdentityAssociation"
 ROLE_POLICY = "aws:iam/rolePolicy:RolePolicy"
 NAMESPACE = "kubernetes:core/v1:Namespace"
 RAY_SERVICE = "kubernetes:ray.io/v1:RayService"
+OWN_BUCKET = "neuron-serve-dev-123456789012-us-west-2"
 
-# A stack in small: the bucket, and services of which `own` brings its own code and `linked` names it.
-PROGRAM = f"""
-    import sys
-    sys.path.insert(0, {str(CHECKOUT)!r})
-    import pulumi
-    import pulumi_aws as aws
-    from infra import code_archive
-    from infra.artifacts import Artifacts, ArtifactsArgs
-    from infra.bucket_layout import bucket_layout
-    from infra.config import Secrets, StackConfig
-    from infra.kubernetes import existing_cluster
-    from workloads.ray_service import RayService, RayServiceArgs
-    from workloads.service_plan import plan_services
-
-    settings = pulumi.Config()
-    base = {{"image": "i:1", "replicas": {{"min": 1, "max": 2}}}}
-    llm = {{**base, "app": "llm", "model": "m", "auth": "none"}}
-    stack = StackConfig.model_validate({{
-        "target": "aws",
-        "aws": {{
-            "name": "demo", "zones": ["us-west-2a", "us-west-2b"], "cluster": {{"version": "1.34"}},
-            "artifacts": settings.get_object("artifacts") or {{}},
-            "nodePools": [{{"name": "inf2", "instanceTypes": ["inf2.xlarge"], "maxNeuronDevices": 1}}]}},
-        "gcsStore": {{"kind": "none"}},
-        "services": {{
-            "neuron": {{**llm, "accelerator": "neuron", "instanceType": "inf2.xlarge", "tensorParallel": 2}},
-            "linked": {{**llm, "accelerator": "cpu", "codeUrl": "https://example.com/code.zip"}},
-            "own": {{**base, "app": "bring-your-own", "importPath": "a.b:c", "accelerator": "cpu"}},
-        }},
-    }})
-    if settings.get("edited"):
-        real = code_archive.zip_of
-        code_archive.zip_of = lambda app, root: real(app, root) + b" "
-    layout = bucket_layout(stack.aws, stack.services)
-    plans = plan_services(stack, Secrets(), layout)
-    cluster = aws.eks.Cluster("cluster", role_arn="arn:aws:iam::123456789012:role/eks",
-                              vpc_config={{"subnet_ids": []}})
-    artifacts = Artifacts("artifacts", ArtifactsArgs(
-        config=stack.aws.artifacts, layout=layout, cluster_name=cluster.name,
-        namespaces=list(plans), tags={{"stack": "test"}}))
-    on_cluster = pulumi.ResourceOptions(providers=[existing_cluster(None)])
-    for name, plan in plans.items():
-        RayService(name, RayServiceArgs(plan, None, None, artifacts.needed_in(name)), opts=on_cluster)
-    pulumi.export("repository", artifacts.repository_url)
-"""
+LLM = {"app": "llm", "model": "m", "auth": "none"}
+NEURON = {"accelerator": "neuron", "instanceType": "inf2.8xlarge", "tensorParallel": 2}
+# `own` brings its own code, `linked` names it.
+SERVICES = {
+    "neuron": LLM | NEURON,
+    "linked": LLM | {"accelerator": "cpu", "image": "i:1", "codeUrl": "https://example.com/code.zip"},
+    "own": {"app": "bring-your-own", "importPath": "a.b:c", "accelerator": "cpu", "image": "i:1"},
+}
 
 
 @pytest.fixture(scope="module")
-def graph(make_project: MakeProject) -> Graph:
-    return evaluate("dev", project_dir=make_project(PROGRAM))
+def graph() -> Graph:
+    return evaluate("dev", config_overrides={"services": SERVICES})
 
 
 def of(graph: Graph, setting: str) -> dict[str, Any]:
@@ -83,7 +45,7 @@ def of(graph: Graph, setting: str) -> dict[str, Any]:
 
 
 def statements(graph: Graph) -> list[dict[str, Any]]:
-    return json.loads(graph.one(ROLE_POLICY).inputs["policy"])["Statement"]
+    return json.loads(graph.one(ROLE_POLICY, "artifacts-ray").inputs["policy"])["Statement"]
 
 
 def pod_specs(graph: Graph, service: str) -> dict[str, dict[str, Any]]:
@@ -128,16 +90,15 @@ def test_what_nobody_needs_expires(graph: Graph) -> None:
     assert all("days" not in rule.get("expiration", {}) for rule in rules.values())
 
 
-def test_a_plain_destroy_deletes_bucket_and_repository(graph: Graph) -> None:
+def test_a_plain_destroy_deletes_the_bucket(graph: Graph) -> None:
     assert graph.one(BUCKET).inputs["forceDestroy"] is True
-    assert graph.one("aws:ecr/repository:Repository").inputs["forceDelete"] is True
     assert not any(resource.protect for resource in graph.resources)
 
 
 def test_only_llm_services_without_a_code_url_run_the_uploaded_code(graph: Graph) -> None:
     code = graph.one(OBJECT)
     url = f"s3://{graph.one(BUCKET).inputs['bucket']}/{code.inputs['key']}"
-    assert url.startswith("s3://demo-123456789012-us-west-2/code/llm-")
+    assert url.startswith("s3://neuron-serve-dev-123456789012-us-west-2/code/llm-")
     assert working_dir(graph, "neuron") == url
     assert working_dir(graph, "linked") == "https://example.com/code.zip"
     assert working_dir(graph, "own") is None
@@ -149,8 +110,10 @@ def test_the_uploaded_file_is_the_archive_under_a_path_of_no_machine(graph: Grap
     assert asset["path"] == f".cache/{code['key']}"
 
 
-def test_other_code_is_another_object_and_the_old_one_stays(graph: Graph, make_project: MakeProject) -> None:
-    edited = evaluate("dev", project_dir=make_project(PROGRAM, config="config:\n  demo:edited: 'yes'\n"))
+def test_other_code_is_another_object_and_the_old_one_stays(graph: Graph, tmp_path: Path) -> None:
+    edited_checkout = copy_of_the_checkout(tmp_path)
+    (edited_checkout / "serve_apps/llm/api.py").open("a").write("# edited\n")
+    edited = evaluate("dev", project_dir=edited_checkout, config_overrides={"services": SERVICES})
     before, after = graph.one(OBJECT), edited.one(OBJECT)
     # The same resource with another key: the engine makes the new object first.
     assert before.urn == after.urn
@@ -179,25 +142,23 @@ def test_ray_pods_may_read_the_bucket_and_write_what_they_compiled(graph: Graph)
         ("s3:AbortMultipartUpload", f"{arn}/neuron-compile-cache/*"),
         ("s3:ListBucket", arn),
     }
-    assert graph.one(BUCKET).urn in graph.one(ROLE_POLICY).property_dependencies["policy"]
+    assert graph.one(BUCKET).urn in graph.one(ROLE_POLICY, "artifacts-ray").property_dependencies["policy"]
 
 
-def test_a_bucket_of_the_users_is_read_and_never_managed(make_project: MakeProject) -> None:
-    config = "config:\n  demo:artifacts: {modelBucket: my-models}\n"
-    graph = evaluate("dev", project_dir=make_project(PROGRAM, config=config))
+def test_a_bucket_of_the_users_is_read_and_never_managed() -> None:
+    aws = stack_file("dev")["neuron-serve:aws"] | {"artifacts": {"modelBucket": "my-models"}}
+    graph = evaluate("dev", config_overrides={"aws": aws})
     mine = [s for s in statements(graph) if any("my-models" in resource for resource in s["Resource"])]
     assert {action for s in mine for action in s["Action"]} == {"s3:GetObject", "s3:ListBucket"}
     assert {resource for s in mine for resource in s["Resource"]} == {
         "arn:aws:s3:::my-models",
         "arn:aws:s3:::my-models/*",
     }
-    assert [resource.inputs["bucket"] for resource in graph.by_type(BUCKET)] == [
-        "demo-123456789012-us-west-2"
-    ]
+    assert [resource.inputs["bucket"] for resource in graph.by_type(BUCKET)] == [OWN_BUCKET]
 
 
 def test_pods_get_the_role_by_their_service_account(graph: Graph) -> None:
-    role = graph.one("aws:iam/role:Role")
+    role = graph.one("aws:iam/role:Role", "artifacts-ray")
     trust = json.loads(role.inputs["assumeRolePolicy"])["Statement"]
     assert [statement["Principal"] for statement in trust] == [{"Service": ["pods.eks.amazonaws.com"]}]
     for service in ("neuron", "linked", "own"):
@@ -205,7 +166,7 @@ def test_pods_get_the_role_by_their_service_account(graph: Graph) -> None:
         assert association.inputs["namespace"] == service
         assert association.inputs["serviceAccount"] == "ray"
         assert association.property_dependencies["roleArn"] == [role.urn]
-        assert association.property_dependencies["clusterName"] == [graph.one("aws:eks/cluster:Cluster").urn]
+        assert association.property_dependencies["clusterName"] == [graph.one("eks:index:Cluster").urn]
         account = graph.one("kubernetes:core/v1:ServiceAccount", f"{service}-ray")
         assert account.inputs["metadata"] == {"name": "ray", "namespace": service}
         assert account.urn in graph.one(RAY_SERVICE, service).dependencies
@@ -221,7 +182,7 @@ def test_a_replica_has_no_use_for_the_kubernetes_api(graph: Graph) -> None:
 
 
 def test_neuron_workers_share_what_they_compile(graph: Graph) -> None:
-    url = "s3://demo-123456789012-us-west-2/neuron-compile-cache"
+    url = "s3://neuron-serve-dev-123456789012-us-west-2/neuron-compile-cache"
     variable = {"name": "NEURON_COMPILE_CACHE_URL", "value": url}
     assert variable in pod_specs(graph, "neuron")["worker"]["containers"][0]["env"]
     assert variable not in pod_specs(graph, "neuron")["head"]["containers"][0]["env"]
@@ -234,13 +195,14 @@ def test_identity_and_bucket_are_there_before_the_first_pod_and_until_the_last_i
         graph.one(BUCKET),
         graph.one(OBJECT),
         graph.one("aws:s3/bucketPolicy:BucketPolicy"),
-        graph.one(ROLE_POLICY),
-        graph.one("aws:iam/role:Role"),
+        graph.one(ROLE_POLICY, "artifacts-ray"),
+        graph.one("aws:iam/role:Role", "artifacts-ray"),
     ]
     for service in ("neuron", "linked", "own"):
         fence = graph.one(NAMESPACE, f"{service}-namespace")
         association = graph.one(ASSOCIATION, f"artifacts-{service}")
-        assert {association.urn, graph.one(ROLE_POLICY).urn} <= dependencies(graph)[fence.urn]
+        policy = graph.one(ROLE_POLICY, "artifacts-ray")
+        assert {association.urn, policy.urn} <= dependencies(graph)[fence.urn]
         for resource in (association, *needed):
             assert order[fence.urn] < order[resource.urn], resource.label
 
@@ -258,29 +220,13 @@ def test_the_code_is_uploaded_to_a_bucket_that_is_already_closed(graph: Graph) -
         assert setting.urn in waits, kind
 
 
-def test_images_are_scanned_and_their_tags_stay(graph: Graph) -> None:
-    repository = graph.one("aws:ecr/repository:Repository")
-    assert repository.inputs["imageTagMutability"] == "IMMUTABLE"
-    assert repository.inputs["imageScanningConfiguration"] == {"scanOnPush": True}
-    policy = graph.one("aws:ecr/lifecyclePolicy:LifecyclePolicy")
-    assert policy.property_dependencies["repository"] == [repository.urn]
-    (rule,) = json.loads(policy.inputs["policy"])["rules"]
-    assert rule["selection"]["tagStatus"] == "untagged"
-
-
 def test_everything_that_can_be_tagged_is(graph: Graph) -> None:
     component = graph.one("neuron-serve:infra:Artifacts")
     tagged = {child.kind for child in graph.children(component.urn) if child.inputs.get("tags")}
-    assert tagged == {"Bucket", "BucketObjectv2", "Role", "PodIdentityAssociation", "Repository"}
-    for child in graph.children(component.urn):
-        assert child.inputs.get("tags") in (None, {"stack": "test", "Name": "artifacts"}), child.label
+    assert tagged == {"Bucket", "BucketObjectv2", "Role", "PodIdentityAssociation"}
 
 
-def test_the_first_preview_registers_the_same_resources_and_knows_the_code(
-    graph: Graph, make_project: MakeProject
-) -> None:
-    first = evaluate("dev", project_dir=make_project(PROGRAM), unknowns=True)
+def test_the_first_preview_registers_the_same_resources_and_knows_the_code(graph: Graph) -> None:
+    first = evaluate("dev", config_overrides={"services": SERVICES}, unknowns=True)
     assert [resource.urn for resource in first.resources] == [resource.urn for resource in graph.resources]
-    assert (
-        working_dir(first, "neuron") == f"s3://demo-123456789012-us-west-2/{first.one(OBJECT).inputs['key']}"
-    )
+    assert working_dir(first, "neuron") == f"s3://{OWN_BUCKET}/{first.one(OBJECT).inputs['key']}"

@@ -61,7 +61,8 @@ PROGRAM = f"""
             client_security_group_id=clients.id, auth_token=token, tags={{"stack": "test"}}))
     else:
         store = InClusterStore(InClusterStoreArgs(config.image, ["chat", "another"], token), opts=on_cluster)
-    plan = plan_services(stack, Secrets(gcs_store_auth_token=token))["chat"]
+    plan = plan_services(
+        stack, Secrets(gcs_store_auth_token=token), bucket=None, images={{"chat": "i:1"}})["chat"]
     RayService("chat", RayServiceArgs(plan, None, None, [], store), opts=on_cluster)
 """
 

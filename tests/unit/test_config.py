@@ -176,7 +176,7 @@ def test_a_stack_may_say_that_a_listed_model_is_open() -> None:
 
 
 def test_an_enabled_chat_page_needs_an_image() -> None:
-    assert "chatUi: needs image; build images/chat-ui.Dockerfile" in findings(stack() | {"chatUi": {}})
+    assert "chatUi.image: missing; build images/chat-ui.Dockerfile" in findings(stack() | {"chatUi": {}})
 
 
 def test_a_chat_page_without_a_chat_model_is_refused() -> None:

@@ -22,7 +22,11 @@ def pins(path: Path) -> dict[str, str]:
 
 
 def test_there_are_two_images() -> None:
-    assert [path.name for path in DOCKERFILES] == ["chat-ui.Dockerfile", "cpu.Dockerfile"]
+    assert [path.name for path in DOCKERFILES] == [
+        "chat-ui.Dockerfile",
+        "cpu.Dockerfile",
+        "neuron.Dockerfile",
+    ]
 
 
 @EACH

@@ -8,14 +8,20 @@ import pulumi
 import pytest
 
 from infra import preflight
-from infra.aws_config import Aws
+from infra.config import StackConfig
 from infra.config_errors import ConfigError
 
-STACK = Aws.model_validate(
+STACK = StackConfig.model_validate(
     {
-        "zones": ["us-west-2a", "us-west-2b"],
-        "cluster": {"version": "1.35"},
-        "nodePools": [{"name": "inf2", "instanceTypes": ["inf2.8xlarge"], "maxNeuronDevices": 4}],
+        "target": "aws",
+        "aws": {
+            "zones": ["us-west-2a", "us-west-2b"],
+            "cluster": {"version": "1.35"},
+            "nodePools": [{"name": "inf2", "instanceTypes": ["inf2.8xlarge"], "maxNeuronDevices": 4}],
+        },
+        "services": {
+            "chat": {"app": "llm", "model": "m", "accelerator": "neuron", "instanceType": "inf2.8xlarge"}
+        },
     }
 )
 
@@ -88,6 +94,24 @@ def test_a_deployment_with_the_aws_cli_goes_on_to_ask_about_its_zones(
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(LookupError, match="getInstanceTypeOfferings"):
         check(region="us-west-2")
+
+
+@pytest.mark.parametrize(("docker_host", "warned"), [("unix:///run/docker.sock", False), (None, True)])
+def test_without_docker_a_deployment_is_warned_of_images(
+    docker_host: str | None, warned: bool, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.delenv("NEURON_SERVE_OFFLINE")
+    monkeypatch.setattr(preflight, "_DOCKER_SOCKET", tmp_path / "docker.sock")
+    monkeypatch.setattr(preflight.shutil, "which", lambda _name: "/usr/bin/aws")
+    if docker_host:
+        monkeypatch.setenv("DOCKER_HOST", docker_host)
+    else:
+        monkeypatch.delenv("DOCKER_HOST", raising=False)
+    said: list[str] = []
+    monkeypatch.setattr(pulumi.log, "warn", said.append)
+    with pytest.raises(LookupError):
+        check(region="us-west-2")
+    assert ["there is no Docker here" in text and "images neuron" in text for text in said] == [True] * warned
 
 
 def test_all_findings_are_said_at_once() -> None:
