@@ -10,7 +10,7 @@ from infra.platform import aws_platform, existing_platform
 from workloads.api_keys import stack_api_keys
 from workloads.chat_ui import ChatUi, ChatUiArgs
 from workloads.ingress import ServiceIngress, ServiceIngressArgs, plan_ingresses
-from workloads.outputs import model_names, port_forwards
+from workloads.outputs import model_names, planned_outputs
 from workloads.ray_service import RayService, RayServiceArgs
 from workloads.service_plan import plan_services
 
@@ -53,7 +53,7 @@ if stack.chat_ui.enabled and stack.chat_ui.image:
 
 pulumi.export("urls", {name: service.url for name, service in services.items()})
 pulumi.export("releases", {name: service.release for name, service in services.items()})
-pulumi.export("models", model_names(stack))
 pulumi.export("apiKeys", api_keys)
 pulumi.export("imageRepository", platform.repository_url)
-pulumi.export("portForward", port_forwards(stack))
+for key, value in planned_outputs(stack, plans).items():
+    pulumi.export(key, value)
