@@ -16,7 +16,7 @@ def cost_table(cost: Mapping[str, Any]) -> Iterator[str]:
     known = {
         bound: sum(amounts[bound] or 0.0 for amounts in cost["parts"].values()) for bound in ("min", "max")
     }
-    yield _row("total", *(_total(cost[bound], known[bound]) for bound in ("min", "max")), width)
+    yield _row("total", _total(cost["min"], known["min"]), _total(cost["max"], known["max"]), width)
     for reason in cost["unknown"]:
         yield f"  unknown: {reason}"
 
