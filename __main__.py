@@ -1,7 +1,5 @@
 """neuron-serve: from a stack file to model endpoints. Read top to bottom, it is the table of contents."""
 
-from __future__ import annotations
-
 import pulumi
 
 from infra import config, preflight
@@ -11,7 +9,7 @@ from infra.platform import aws_platform, existing_platform
 from workloads.api_keys import stack_api_keys
 from workloads.chat_ui import ChatUi, ChatUiArgs
 from workloads.ingress import ServiceIngress, ServiceIngressArgs, plan_ingresses
-from workloads.outputs import model_names, port_forwards
+from workloads.outputs import model_names, planned_outputs
 from workloads.ray_service import RayService, RayServiceArgs
 from workloads.service_plan import plan_services
 
@@ -44,16 +42,19 @@ services = {
     )
     for name, plan in plans.items()
 }
-for name, plan in ingress_plans.items():
-    if platform.load_balancers:
-        ServiceIngress(name, ServiceIngressArgs(plan, services[name], platform.load_balancers), on_cluster)
+ingresses = {
+    name: ServiceIngress(name, ServiceIngressArgs(plan, services[name], platform.load_balancers), on_cluster)
+    for name, plan in ingress_plans.items()
+    if platform.load_balancers
+}
 if image := chat_ui_image(stack, builds):
     chat_models = {name: services[name].url for name in model_names(stack)}
     ChatUi(ChatUiArgs(image, chat_models, api_keys, platform.built("chat-ui")), opts=on_cluster)
 
 pulumi.export("urls", {name: service.url for name, service in services.items()})
 pulumi.export("releases", {name: service.release for name, service in services.items()})
-pulumi.export("models", model_names(stack))
+pulumi.export("loadBalancers", {i.url: i.load_balancer for i in ingresses.values()} or None)
 pulumi.export("apiKeys", api_keys)
-pulumi.export("imageRepository", platform.images and platform.images.repository.repository_url)
-pulumi.export("portForward", port_forwards(stack))
+pulumi.export("imageRepository", platform.repository_url)
+for key, value in planned_outputs(stack, plans).items():
+    pulumi.export(key, value)

@@ -9,14 +9,14 @@ from __future__ import annotations
 
 import itertools
 import re
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, PositiveInt, field_validator, model_validator
 
 from infra.cluster_config import AddOns, Cluster
+from infra.config_model import ConfigModel
 from infra.instances import NEURON_INSTANCES, has_arm_cores
 from infra.network_config import Network
-from infra.service_config import ConfigModel
 
 # EKS wants at least two zones; a third one costs a NAT gateway and buys little.
 _MIN_ZONES, _MAX_ZONES = 2, 3
@@ -99,7 +99,8 @@ class Karpenter(ConfigModel):
         default=None,
         pattern=r"^\d{8}$",
         description="Date of the AL2023 node image (YYYYMMDD), pinned together with the Neuron image of the "
-        "services, whose runtime needs a matching driver. Empty: looked up in dev.",
+        "services, whose runtime needs a matching driver. A new date replaces the nodes one by one, serving "
+        "ones too, an hour after each got its notice; raise it before the image. Empty: looked up in dev.",
     )
     general_instance_types: list[str] = Field(
         default_factory=lambda: ["m6i.large", "m6i.xlarge", "m6i.2xlarge"],
@@ -183,6 +184,14 @@ class Aws(ConfigModel):
     )
     ingress: Ingress = Field(
         default_factory=lambda: Ingress.model_validate({}), description="Load balancer, off by default."
+    )
+
+    prices: dict[str, Annotated[float, Field(gt=0, strict=False)]] = Field(
+        default_factory=dict[str, float],
+        description="Prices an hour, USD, by what is bought: an instance type, an ElastiCache node type, "
+        "eks-cluster, nat-gateway, interface-endpoint (a zone) or load-balancer. They go before the list "
+        "prices that this project has a source for, and fill its gaps; for `target: aws` only, they change "
+        "nothing but `costPerHour`.",
     )
 
     @field_validator("zones")

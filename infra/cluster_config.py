@@ -8,9 +8,9 @@ from typing import Literal
 
 from pydantic import Field, field_validator, model_validator
 
+from infra.config_model import ConfigModel
 from infra.instances import has_arm_cores
 from infra.network_config import private_block
-from infra.service_config import ConfigModel
 
 _ANYWHERE = "0.0.0.0/0"
 _VERSION = r"^\d+\.\d+$"

@@ -40,6 +40,27 @@ NEURON_INSTANCES = {
     "trn1.32xlarge": NeuronInstance(16, 32, 128, 512, 127610, 481894, _TRN1_TP, instance_store=True),
 }
 
+# Memory of a NeuronCore of inf2 and trn1: a device has 32 GiB for its two
+# (https://github.com/aws-neuron/aws-neuron-sdk/blob/81ce03ae261e12925e53437a0f690478e6366155/about-neuron/
+# transformers/generative-llm-inference-with-neuron.rst, 2026-11).
+HBM_BYTES = 16 * 2**30
+
+
+@dataclass(frozen=True)
+class GeneralInstance:
+    """What pods can have of an ordinary instance type."""
+
+    allocatable_cpu_millis: int
+    allocatable_memory_mib: int
+
+
+# The default types of the general pool (same page as above).
+GENERAL_INSTANCES = {
+    "m6i.large": GeneralInstance(1930, 6903),
+    "m6i.xlarge": GeneralInstance(3920, 14162),
+    "m6i.2xlarge": GeneralInstance(7910, 29317),
+}
+
 
 def has_arm_cores(instance_type: str) -> bool:
     """Whether the type is Graviton's, whose families have a g behind their generation: m7g, c7gn, t4g."""

@@ -18,8 +18,6 @@ _HTTPS_PORT = 443
 # (https://docs.aws.amazon.com/eks/latest/userguide/network-load-balancing.html).
 _FOR_PUBLIC_BALANCERS = {"kubernetes.io/role/elb": "1"}
 _FOR_INTERNAL_BALANCERS = {"kubernetes.io/role/internal-elb": "1"}
-# What nodes and their pods call all the time: image pulls, credentials, interfaces and volumes, logs.
-_INTERFACE_ENDPOINTS = ("ecr.api", "ecr.dkr", "sts", "ec2", "logs")
 
 
 @dataclass(frozen=True)
@@ -236,7 +234,7 @@ class Network(pulumi.ComponentResource):
 
     def _interface_endpoints(self, private: Mapping[str, aws.ec2.Subnet]) -> None:
         group = self._endpoint_security_group()
-        for service in _INTERFACE_ENDPOINTS:
+        for service in network_config.INTERFACE_ENDPOINTS:
             endpoint = aws.ec2.VpcEndpoint(
                 f"{self._name}-{service}",
                 vpc_id=self.vpc_id,

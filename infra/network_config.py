@@ -7,8 +7,10 @@ from typing import Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from infra.service_config import ConfigModel
+from infra.config_model import ConfigModel
 
+# What nodes and their pods call all the time: image pulls, credentials, interfaces and volumes, logs.
+INTERFACE_ENDPOINTS = ("ecr.api", "ecr.dkr", "sts", "ec2", "logs")
 # AWS allows /16 to /28; a /21 still holds private subnets of 507 addresses in three zones.
 _VPC_PREFIXES = (16, 21)
 # Private blocks, and which of them a VPC may hold beside each other: AWS lets a second range come from the

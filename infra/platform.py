@@ -46,6 +46,11 @@ class Platform:
     load_balancers: pulumi.Resource | None = None
     images: Images | None = None
 
+    @property
+    def repository_url(self) -> pulumi.Output[str] | None:
+        """Where images of one's own can be pushed to, None without a repository."""
+        return self.images.repository.repository_url if self.images else None
+
     def built(self, image: str) -> list[pulumi.Resource]:
         """The build of an image of the stack's own, nothing where it has none of that name."""
         return [self.images.built[image]] if self.images and image in self.images.built else []

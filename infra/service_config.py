@@ -8,16 +8,11 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, PositiveInt, field_validator, model_validator
-from pydantic.alias_generators import to_camel
+from pydantic import Field, PositiveInt, field_validator, model_validator
 
+from infra.config_model import ConfigModel
+from infra.model_shape import ModelShape
 from serve_apps.llm.args import DType, EngineName
-
-
-class ConfigModel(BaseModel):
-    """Unknown keys are errors, and so are Python names of keys: a stack file has one spelling."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, alias_generator=to_camel, strict=True)
 
 
 class Replicas(ConfigModel):
@@ -68,6 +63,18 @@ class Service(ConfigModel):
         "the image's, or with `app: llm` on aws this checkout's.",
     )
     replicas: Replicas = Field(default_factory=Replicas, description="Bounds of the replica count.")
+    ha: bool = Field(
+        default=False,
+        description="Whether the service must survive the loss of a node: its replicas then sit on two nodes "
+        "or more, and a stack file that cannot give it that is refused.",
+    )
+    upgrade: Literal["new-cluster", "recreate"] = Field(
+        default="new-cluster",
+        description="What a change of image or pod shape does. `new-cluster`: a second Ray cluster starts "
+        "beside the first and takes over, without an interruption and with twice the devices. `recreate`: "
+        "the first one goes before the second one comes, so the service is away for a model load, and no "
+        "more devices are needed.",
+    )
     head: PodSize = Field(
         default_factory=lambda: PodSize.model_validate({"cpus": 1, "memoryGib": 2}),
         description="Size of the Ray head pod, which runs no replicas.",
@@ -139,6 +146,17 @@ class LlmService(Service):
         description="`api-keys`: a Bearer key is required: the stack's `apiKeys`, or the one drawn for it. "
         "`none`: anybody who reaches the service may use it.",
     )
+    model_shape: ModelShape | None = Field(
+        default=None,
+        description="Shape of a model that this project does not know; without it nobody checks whether a "
+        "replica fits its NeuronCores.",
+    )
+    neuron_workspace_mib: PositiveInt | None = Field(
+        default=None,
+        description="Memory of a NeuronCore, MiB, that programs need besides weights and KV cache, as "
+        "`neuron-top` shows it. Unset: estimated from the model's shape, and then a replica that fits only "
+        "without it is warned of, not refused.",
+    )
     gated: bool | None = Field(
         default=None,
         description="Whether the Hub asks for a token. Unset: looked up in a list of known gated models.",
@@ -156,11 +174,16 @@ class LlmService(Service):
         return self
 
     @model_validator(mode="after")
-    def _tensor_parallel_only_on_neuron(self) -> LlmService:
+    def _neuron_keys_only_on_neuron(self) -> LlmService:
         if self.accelerator != "neuron" and self.tensor_parallel != 1:
             raise ValueError(
                 f"tensorParallel {self.tensor_parallel} counts NeuronCores and must be 1 on "
                 f"accelerator {self.accelerator!r}"
+            )
+        if self.accelerator != "neuron" and self.neuron_workspace_mib is not None:
+            raise ValueError(
+                f"neuronWorkspaceMib {self.neuron_workspace_mib} has no effect with accelerator "
+                f"{self.accelerator!r}; remove it"
             )
         return self
 

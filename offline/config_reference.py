@@ -8,6 +8,7 @@ from pydantic import BaseModel
 
 from infra import aws_config, cluster_config, network_config
 from infra.config import ChatUi, GcsStore, KubeRay, StackConfig
+from infra.model_shape import ModelShape
 from infra.service_config import BringYourOwnService, LlmService, PodSize, Replicas
 
 _INTRODUCTION = """\
@@ -44,6 +45,7 @@ _SECTIONS: tuple[tuple[str, str, type[BaseModel], type[BaseModel] | None], ...] 
         LlmService,
     ),
     ("`replicas`", "", Replicas, None),
+    ("`modelShape`", "What config.json of the model says; see [placement](placement.md).", ModelShape, None),
     ("`head` and `worker`", "", PodSize, None),
     ("`gcsStore`", "", GcsStore, None),
     ("`kuberay`", "", KubeRay, None),

@@ -169,6 +169,11 @@ class Graph:
             raise LookupError(f"{len(found)} resources are {wanted}; the graph has {there}")
         return found[0]
 
+    @property
+    def cost(self) -> dict[str, Any] | None:
+        """The stack output `costPerHour`, None for a stack without one."""
+        return self.outputs.get("costPerHour")
+
     def to_json(self) -> dict[str, Any]:
         """Plain data with camelCase keys, for `json.dump`."""
         return {
@@ -176,6 +181,7 @@ class Graph:
             "stack": self.stack,
             "resources": [_to_camel(resource) for resource in self.resources],
             "outputs": self.outputs,
+            "cost": self.cost,
             "calls": [_to_camel(call) for call in self.calls],
             "diagnostics": [_to_camel(diagnostic) for diagnostic in self.diagnostics],
         }

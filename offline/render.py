@@ -13,6 +13,7 @@ from typing import Any, cast
 
 import yaml
 
+from offline.cost_table import cost_table
 from offline.graph import Graph, Resource, is_secret, is_unknown
 
 _STACK_TYPE = "pulumi:pulumi:Stack"
@@ -23,9 +24,13 @@ def text(graph: Graph) -> str:
     count = sum(resource.type != _STACK_TYPE for resource in graph.resources)
     lines = [f"{graph.project}, stack {graph.stack}: {count} resources"]
     lines.extend(_Tree(graph).lines())
-    if graph.outputs:
+    if graph.cost:
+        lines.extend(cost_table(graph.cost))
+    # The cost has a table of its own.
+    outputs = {name: value for name, value in graph.outputs.items() if name != "costPerHour"}
+    if outputs:
         lines.append("outputs")
-        shown = yaml.safe_dump(_readable(graph.outputs), sort_keys=False, allow_unicode=True, width=10_000)
+        shown = yaml.safe_dump(_readable(outputs), sort_keys=False, allow_unicode=True, width=10_000)
         lines.extend(f"  {line}" for line in shown.splitlines())
     return "\n".join(lines) + "\n"
 

@@ -1,11 +1,29 @@
-"""What `pulumi up` prints at the end: model names, and the commands that reach what is not public."""
+"""What `pulumi up` prints at the end and a preview knows: models, commands, NeuronCores, cost."""
 
 from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
 
 from infra.config import StackConfig
 from infra.service_config import LlmService
 from workloads import chat_ui
+from workloads.capacity import neuron_cores
+from workloads.cost import cost_per_hour
 from workloads.serve_config import SERVE_PORT
+from workloads.service_plan import ServicePlan, demands
+
+
+def planned_outputs(stack: StackConfig, plans: Mapping[str, ServicePlan]) -> dict[str, Any]:
+    """Stack outputs that follow from the stack file. `costPerHour` is there on AWS only."""
+    cores = neuron_cores(demands(plans))
+    outputs: dict[str, Any] = {
+        "models": model_names(stack),
+        "portForward": port_forwards(stack),
+        "neuronCores": {"min": cores.min, "max": cores.max, "upgradePeak": cores.upgrade_peak},
+    }
+    cost = cost_per_hour(stack, demands(plans))
+    return outputs if cost is None else outputs | {"costPerHour": cost}
 
 
 def model_names(stack: StackConfig) -> dict[str, str]:

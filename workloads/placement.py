@@ -26,7 +26,8 @@ _DAEMONSET_MEMORY_MIB = 1024
 class Placement:
     """The worker group of a service.
 
-    `neuron_cores` and `gpus` are those of one worker; `replica_neuron_cores` is what one replica takes.
+    `neuron_cores` and `gpus` are those of one worker; `replica_neuron_cores` is what one replica takes. A
+    worker is a pod, and on Neuron a node.
     """
 
     worker_cpu_millis: int
@@ -48,7 +49,7 @@ def place(name: str, service: Service) -> Placement:
     gpus = 1 if service.accelerator == "nvidia" else 0
     cpus = service.cpus_per_replica if isinstance(service, LlmService) else service.worker.cpus
     by_cpu = int((service.worker.cpus - API_CPUS) // cpus) if isinstance(service, LlmService) else 1
-    per_worker = 1 if gpus else by_cpu
+    per_worker = _spread(service, 1 if gpus else by_cpu)
     if per_worker < 1:
         raise ConfigError(
             f"services.{name}.cpusPerReplica: {cpus:g} and the API's {API_CPUS:g} CPUs do not fit "
@@ -72,14 +73,36 @@ def _on_neuron_nodes(name: str, service: Service) -> Placement:
             f"choose one of {', '.join(NEURON_INSTANCES)}"
         )
     cores = node.cores if isinstance(service, BringYourOwnService) else _tensor_parallel(name, service, node)
-    return _group(
+    placement = _group(
         service,
         cpu_millis=node.allocatable_cpu_millis - _DAEMONSET_CPU_MILLIS,
         memory_mib=node.allocatable_memory_mib - _DAEMONSET_MEMORY_MIB,
-        per_worker=node.cores // cores,
+        per_worker=_spread(service, node.cores // cores),
         node=node,
         replica_neuron_cores=cores,
     )
+    if isinstance(service, LlmService):
+        _check_cpus(name, service, placement)
+    return placement
+
+
+def _spread(service: Service, per_worker: int) -> int:
+    """Replicas that a worker may hold: not all of a service that must survive the loss of one."""
+    if not service.ha or service.replicas.min < 2:
+        return per_worker
+    return min(per_worker, service.replicas.min - 1)
+
+
+def _check_cpus(name: str, service: LlmService, placement: Placement) -> None:
+    # KubeRay rounds the pod's limit up (ray-operator/controllers/ray/common/pod.go, tag ray-operator/v1.7.0).
+    there = math.ceil(placement.worker_cpu_millis / 1000)
+    replicas = placement.replicas_per_worker
+    if replicas * service.cpus_per_replica + API_CPUS > there:
+        raise ConfigError(
+            f"services.{name}.cpusPerReplica: {service.cpus_per_replica:g} for each of {replicas} replicas "
+            f"and {API_CPUS:g} for the API are more than the {there} CPUs of a worker on "
+            f"{service.instance_type}; lower it to {(there - API_CPUS) / replicas:g} or less"
+        )
 
 
 def _tensor_parallel(name: str, service: Service, node: NeuronInstance) -> int:

@@ -136,7 +136,7 @@ def _worker_group(
         resources["nvidia.com/gpu"] = str(placement.gpus)
         template["spec"]["tolerations"] = [{"key": "nvidia.com/gpu", "operator": "Exists"}]
     template["spec"]["containers"][0]["resources"] = {"requests": resources, "limits": resources}
-    template["spec"]["topologySpreadConstraints"] = _spread(name)
+    template["spec"]["topologySpreadConstraints"] = _spread(name, service)
     # The Kubernetes API is of no use to a replica.
     template["spec"]["automountServiceAccountToken"] = False
     return group
@@ -151,15 +151,21 @@ def _bind_to_neuron_nodes(template: dict[str, Any], instance_type: str) -> None:
     ]
 
 
-def _spread(name: str) -> list[dict[str, Any]]:
+def _spread(name: str, service: Service) -> list[dict[str, Any]]:
+    # A wish, but for nodes where the service must survive the loss of one.
+    nodes: dict[str, Any] = {"whenUnsatisfiable": "ScheduleAnyway"}
+    if service.ha:
+        # Nodes that the pods may not use would count as empty ones.
+        nodes = {"whenUnsatisfiable": "DoNotSchedule", "nodeTaintsPolicy": "Honor"}
+    zones = {"whenUnsatisfiable": "ScheduleAnyway"}
     return [
         {
             "maxSkew": 1,
             "topologyKey": key,
-            "whenUnsatisfiable": "ScheduleAnyway",
+            **mode,
             "labelSelector": {"matchLabels": pod_labels(name, "worker")},
         }
-        for key in ("kubernetes.io/hostname", "topology.kubernetes.io/zone")
+        for key, mode in (("kubernetes.io/hostname", nodes), ("topology.kubernetes.io/zone", zones))
     ]
 
 

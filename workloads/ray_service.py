@@ -29,6 +29,7 @@ from workloads.ray_cluster import (
 from workloads.release_check import ReleaseCheck, ReleaseCheckArgs
 from workloads.serve_config import SERVE_PORT
 from workloads.service_plan import ServicePlan
+from workloads.upgrade import upgrade_options
 
 # Deleting waits for requests in flight and, with a Redis, for the operator's clean-up of its keys.
 _DELETE_TIMEOUT = "30m"
@@ -157,6 +158,7 @@ class RayService(pulumi.ComponentResource):
                 parent=self,
                 depends_on=list(needed),
                 custom_timeouts=pulumi.CustomTimeouts(delete=_DELETE_TIMEOUT),
+                **upgrade_options(args.plan.service),
             ),
         )
 

@@ -123,9 +123,11 @@ def _engine_deployment(service: LlmService, placement: Placement) -> dict[str, A
         actor_options["resources"] = {"neuron_cores": placement.replica_neuron_cores}
     if placement.replica_gpus:
         actor_options["num_gpus"] = placement.replica_gpus
+    spread = {"max_replicas_per_node": placement.replicas_per_worker} if service.ha else {}
     return {
         "name": ENGINE_DEPLOYMENT,
         **_scale(service),
+        **spread,
         "max_ongoing_requests": service.slots + service.max_queue,
         # What waits in the API while no replica has room. Serve counts every arriving request as queued for a
         # moment, so a smaller number would refuse a burst that a replica has room for.

@@ -6,7 +6,7 @@ the program still runs. So everything that can be refused is computed here, from
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,6 +17,10 @@ from infra.bucket_layout import BucketLayout
 from infra.config import Secrets, StackConfig
 from infra.config_errors import ConfigError
 from infra.service_config import BringYourOwnService, LlmService
+from workloads.availability import check_availability
+from workloads.capacity import Demand, check_capacity
+from workloads.cost import check_prices
+from workloads.fit import Fit, replica_fit
 from workloads.placement import Placement, place
 from workloads.ray_cluster import SecretNames, StoreAccess, ray_cluster
 from workloads.release import release_id
@@ -36,6 +40,7 @@ class ServicePlan:
     name: str
     service: LlmService | BringYourOwnService
     placement: Placement
+    fit: Fit
     secrets: SecretNames
     store: StoreAccess | None
     bucket: BucketLayout | None
@@ -56,6 +61,7 @@ def plan_services(
     findings: list[str] = []
     for name, service in stack.services.items():
         try:
+            check_availability(name, service, stack)
             plans[name] = plan_service(
                 name,
                 service.model_copy(update={"image": images[name]}),
@@ -67,9 +73,30 @@ def plan_services(
             findings += error.findings
     if findings:
         raise ConfigError(*findings)
+    _log(_check_together(stack, plans), plans)
     for plan in plans.values():
         _warn_of_engine(plan)
     return plans
+
+
+def demands(plans: Mapping[str, ServicePlan]) -> list[Demand]:
+    """What the planned services ask of the node pools."""
+    return [Demand(plan.name, plan.service, plan.placement) for plan in plans.values()]
+
+
+def _check_together(stack: StackConfig, plans: Mapping[str, ServicePlan]) -> list[str]:
+    """Warnings of what the services of a stack come to together. Raises `ConfigError`."""
+    if stack.aws is None:
+        return []
+    check_prices(stack, demands(plans))
+    return check_capacity(stack.aws, demands(plans))
+
+
+def _log(warnings: Sequence[str], plans: Mapping[str, ServicePlan]) -> None:
+    for warning in [*warnings, *(text for plan in plans.values() for text in plan.fit.warnings)]:
+        pulumi.log.warn(warning)
+    for note in (text for plan in plans.values() for text in plan.fit.notes):
+        pulumi.log.info(note)
 
 
 def _warn_of_engine(plan: ServicePlan) -> None:
@@ -93,6 +120,7 @@ def plan_service(
     if bucket and service.code_url is None:
         service = service.model_copy(update={"code_url": bucket.code_url(service.app)})
     placement = place(name, service)
+    fit = replica_fit(name, service, placement) if isinstance(service, LlmService) else Fit()
     cluster = ray_cluster(name, service, placement, secrets, store=store, bucket=bucket)
     config = serve_config(name, service, placement)
     release = release_id(config, cluster)
@@ -108,6 +136,7 @@ def plan_service(
         name=name,
         service=service,
         placement=placement,
+        fit=fit,
         secrets=secrets,
         store=store,
         bucket=bucket,
