@@ -30,6 +30,9 @@ _OPTIONS = (
     "dependencies",
 )
 
+_GRAVEST_FIRST: tuple[Action, ...] = ("replace", "unknown", "update", "state only", "none")
+_ACTIONS: dict[Verdict, Action] = {Verdict.REPLACES: "replace", Verdict.UPDATES: "update"}
+
 
 @dataclass(frozen=True, kw_only=True)
 class Changed:
@@ -82,7 +85,9 @@ def compare(before: Graph | None, after: Graph | None) -> Comparison:
     pairs = {urn: old[match] for urn, resource in new.items() if (match := _match(resource, old))}
     kept = {resource.urn for resource in pairs.values()}
     changed = {
-        urn: found for urn, resource in new.items() if urn in pairs and (found := _changed(pairs[urn], resource))
+        urn: found
+        for urn, resource in new.items()
+        if urn in pairs and (found := _changed(pairs[urn], resource))
     }
     if after:
         _follow(after, pairs, changed)
@@ -147,7 +152,11 @@ def _action(
         return ("state only" if options else "none"), []
     if not resource.custom and not resource.remote:
         return "state only", []
-    forced = [change.path for change in effective if any(_below(change.path, path) for path in resource.replace_on_changes)]
+    forced = [
+        change.path
+        for change in effective
+        if any(_below(change.path, path) for path in resource.replace_on_changes)
+    ]
     rules = rules_for(resource.type)
     if rules is None:
         if forced:
@@ -166,39 +175,44 @@ def _action(
 
 
 def _follow(after: Graph, pairs: dict[str, Resource], changed: dict[str, Changed]) -> None:
-    """Replacements that follow from others: what a replaced resource hands on is another value then.
+    """What follows from replacements: the values that a replaced resource hands on are others then.
 
     Registration order is an order of dependency, so one pass sees every cause before its effects.
     """
     for resource in after.resources:
-        if resource.urn not in pairs or _replaced(changed.get(resource.urn)):
+        known = changed.get(resource.urn)
+        if resource.urn not in pairs or _replaced(known):
             continue
-        causes = list(_causes(resource, changed))
-        if causes:
-            known = changed.get(resource.urn)
-            changed[resource.urn] = Changed(
-                resource=resource,
-                properties=known.properties if known else [],
-                options=known.options if known else [],
-                action="replace",
-                because=[*(known.because if known and known.action == "replace" else []), *causes],
-                deletes_first=deletes_first(pairs[resource.urn], resource),
-            )
+        effects = list(_effects(resource, changed))
+        if not effects:
+            continue
+        actions = {action for action, _ in effects} | ({known.action} if known else set[Action]())
+        action = next(action for action in _GRAVEST_FIRST if action in actions)
+        causes = [cause for effect, cause in effects if effect == action]
+        changed[resource.urn] = Changed(
+            resource=resource,
+            properties=known.properties if known else [],
+            options=known.options if known else [],
+            action=action,
+            because=[*(known.because if known and known.action == action else []), *causes],
+            deletes_first=deletes_first(pairs[resource.urn], resource) if action == "replace" else None,
+            rollout=known.rollout if known and action == known.action else None,
+        )
 
 
-def _causes(resource: Resource, changed: dict[str, Changed]) -> Iterator[str]:
+def _effects(resource: Resource, changed: dict[str, Changed]) -> Iterator[tuple[Action, str]]:
     if resource.provider and _replaced(changed.get(resource.provider)):
-        yield f"its provider {changed[resource.provider].resource.label} is replaced"
+        yield "replace", f"its provider {changed[resource.provider].resource.label} is replaced"
     rules = rules_for(resource.type)
     for name, urns in resource.property_dependencies.items():
-        if name in resource.ignore_changes or rules is None:
+        causes = [changed[urn] for urn in urns if _replaced(changed.get(urn))]
+        # A resource that is deleted first keeps its name, and with it the values that others take from it.
+        causes = [cause for cause in causes if not cause.deletes_first]
+        if not causes or name in resource.ignore_changes:
             continue
-        verdict, _ = rules.verdict(PropertyChange(name, "", ""))
-        for urn in urns:
-            cause = changed.get(urn)
-            # The name that a replacement keeps is the same value as before.
-            if verdict is Verdict.REPLACES and cause and _replaced(cause) and not cause.deletes_first:
-                yield f"{name} comes from {cause.resource.label}, which is replaced"
+        verdict = rules.verdict_of_any_change(name) if rules else Verdict.UNKNOWN
+        labels = ", ".join(cause.resource.label for cause in causes)
+        yield _ACTIONS.get(verdict, "unknown"), f"{name} comes from what is replaced: {labels}"
 
 
 def _replaced(changed: Changed | None) -> bool:

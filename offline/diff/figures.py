@@ -39,7 +39,9 @@ class Figures:
             cost_min=_number(cost.get("min")),
             cost_max=_number(cost.get("max")),
             parts=cast("dict[str, Any]", parts) if isinstance(parts, dict) else None,
-            unpriced=tuple(str(name) for name in cast("list[Any]", unknown)) if isinstance(unknown, list) else (),
+            unpriced=tuple(str(name) for name in cast("list[Any]", unknown))
+            if isinstance(unknown, list)
+            else (),
             cores_min=_whole(cores.get("min")),
             cores_max=_whole(cores.get("max")),
             upgrade_peak=_whole(cores.get("upgradePeak")),

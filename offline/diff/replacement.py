@@ -55,6 +55,12 @@ class TypeRules:
         _, verdict, reason = max(matches, key=lambda match: match[0])
         return verdict, reason
 
+    def verdict_of_any_change(self, name: str) -> Verdict:
+        """What a new value of an input does, wherever in it the difference lies."""
+        if any(path.startswith(f"{name}.") for path in (*self.replaces, *self.depends)):
+            return Verdict.UNKNOWN
+        return self.verdict(PropertyChange(name, "before", "after"))[0]
+
     def _known(self, change: PropertyChange) -> list[tuple[str, Verdict, str | None]]:
         comes_or_goes = change.before is ABSENT or change.after is ABSENT
         appears = Verdict.REPLACES if comes_or_goes else Verdict.UPDATES
@@ -93,7 +99,9 @@ def deletes_first(before: Resource, after: Resource) -> bool | None:
         return None
     if rules.name is None:
         return False
-    paths = [rules.name] if not after.type.startswith("kubernetes:") else ["metadata.name", "metadata.namespace"]
+    paths = (
+        [rules.name] if not after.type.startswith("kubernetes:") else ["metadata.name", "metadata.namespace"]
+    )
     if _at(after.inputs, rules.name) is None:
         return False
     if not after.type.startswith("kubernetes:"):

@@ -75,7 +75,9 @@ class Repository:
             return
         with tempfile.TemporaryDirectory(prefix="neuron-serve-diff-") as directory:
             worktree = Path(directory) / "worktree"
-            added = _git(self.root, *_WITHOUT_HOOKS, "worktree", "add", "--detach", str(worktree), revision.commit)
+            added = _git(
+                self.root, *_WITHOUT_HOOKS, "worktree", "add", "--detach", str(worktree), revision.commit
+            )
             try:
                 if added.returncode != 0:
                     raise OfflineError(f"{revision} cannot be checked out: {_reason(added)}")
@@ -99,4 +101,7 @@ def _git(directory: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
 
 
 def _reason(answer: subprocess.CompletedProcess[str]) -> str:
-    return answer.stderr.strip().rpartition("\n")[2].removeprefix("fatal: ") or f"git ended with {answer.returncode}"
+    return (
+        answer.stderr.strip().rpartition("\n")[2].removeprefix("fatal: ")
+        or f"git ended with {answer.returncode}"
+    )
