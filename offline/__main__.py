@@ -46,7 +46,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m offline",
-        description="Look at a stack, compare revisions, or run it here, without Pulumi's engine or a cluster.",
+        description="Look at a stack, compare revisions, or run it here, without an engine or a cluster.",
         epilog="Exit codes: 0 done, 1 something is broken, 2 something to put right (the message says what).",
     )
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)

@@ -25,15 +25,15 @@ from pulumi_policy import (
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from policy.model import Resource, Rule, from_analyzer, is_exempt  # noqa: E402
-from policy.rules import RULES  # noqa: E402
+from policy.model import Resource, Rule, from_analyzer, is_exempt
+from policy.rules import RULES
 
 _CONFIG = PolicyConfigSchema(
     properties={
         "exempt": {
             "type": "object",
             "additionalProperties": {"type": "string", "minLength": 1},
-            "description": "What the rule does not apply to, as STACK/NAME with wildcards, each with the reason.",
+            "description": "What is exempt, as STACK/NAME with wildcards, each with the reason.",
         }
     }
 )

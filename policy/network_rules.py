@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from policy.model import Resource, Rule, as_dict, as_list, is_false
 
 _ANYWHERE = ("0.0.0.0/0", "::/0")
+_LOAD_BALANCERS = ("aws:lb/loadBalancer:LoadBalancer", "aws:alb/loadBalancer:LoadBalancer")
 
 
 def no_open_ingress(resource: Resource) -> Iterator[str]:
@@ -70,9 +71,8 @@ def internal_load_balancers(resource: Resource) -> Iterator[str]:
         internal = annotations.get("service.beta.kubernetes.io/aws-load-balancer-internal")
         if scheme != "internal" and is_false(internal):
             yield "the Service asks for a load balancer without saying that it is internal"
-    elif resource.type in ("aws:lb/loadBalancer:LoadBalancer", "aws:alb/loadBalancer:LoadBalancer"):
-        if is_false(resource.at("internal")):
-            yield "the load balancer faces the internet"
+    elif resource.type in _LOAD_BALANCERS and is_false(resource.at("internal")):
+        yield "the load balancer faces the internet"
 
 
 RULES = [
@@ -87,7 +87,7 @@ RULES = [
         name="private-kubernetes-api",
         description="The Kubernetes API is private, or open to named ranges only.",
         why="Whoever holds a leaked token must still come from somewhere known.",
-        way_out="set aws.cluster.publicAccessCidrs to your own ranges, or leave it empty for a private endpoint",
+        way_out="name your own ranges in aws.cluster.publicAccessCidrs; none makes the endpoint private",
         check=private_kubernetes_api,
     ),
     Rule(

@@ -96,7 +96,7 @@ RULES = [
         name="unprivileged-pods",
         description="Pods have no privileges on their node, but for a named few.",
         why="A privileged pod is root on the node, and with it in every pod there.",
-        way_out="drop the privilege, or name the resource and the reason under `exempt` in policy-config.json",
+        way_out="drop the privilege, or exempt the resource with the reason in policy-config.json",
         check=unprivileged_pods,
     ),
 ]

@@ -6,7 +6,7 @@ import argparse
 import json
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -30,12 +30,10 @@ def add_command(subparsers: Subparsers) -> None:
         help="show what a change does to the stacks",
         description="Evaluate the program at two git revisions and show what the engine would add, change, "
         "replace and remove, what that does to running models, cost and NeuronCores, and which policies it "
-        "breaks. Needs no account, no cluster and no state: it compares two programs, not a program with what "
-        "is deployed.",
+        "breaks. Needs no account, no cluster and no state: it compares two programs, not a program "
+        "with what is deployed.",
     )
-    parser.add_argument(
-        "--base", required=True, metavar="REV", help="revision to compare with, such as origin/main"
-    )
+    parser.add_argument("--base", required=True, metavar="REV", help="revision to compare with: origin/main")
     parser.add_argument(
         "--head", default=_WORK_TREE, metavar="REV", help="revision to look at (default: the work tree)"
     )
@@ -54,13 +52,13 @@ def add_command(subparsers: Subparsers) -> None:
         "--fail-on",
         choices=["nothing", "new-violations", "violations"],
         default="nothing",
-        help="end with exit code 1 for new violations of mandatory policies, or for any (default: %(default)s)",
+        help="end with exit code 1 for violations of mandatory policies (default: %(default)s)",
     )
     parser.add_argument(
         "--policy-config",
         type=Path,
         metavar="FILE",
-        help="policy configuration (default: policy/policy-config.json)",
+        help="of the policies (default: policy/policy-config.json)",
     )
     parser.add_argument(
         "--project-dir",
@@ -146,7 +144,7 @@ def _write(report: str, path: Path | None) -> None:
 
 
 @contextmanager
-def _ended_by_signals() -> Iterator[None]:
+def _ended_by_signals() -> Generator[None]:
     """SIGTERM ends the command as Ctrl-C does, so that nothing stays behind."""
 
     def end(number: int, _: object) -> None:

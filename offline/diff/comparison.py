@@ -186,8 +186,10 @@ def _follow(after: Graph, pairs: dict[str, Resource], changed: dict[str, Changed
         effects = list(_effects(resource, changed))
         if not effects:
             continue
-        actions = {action for action, _ in effects} | ({known.action} if known else set[Action]())
-        action = next(action for action in _GRAVEST_FIRST if action in actions)
+        actions: list[Action] = [effect for effect, _ in effects]
+        if known:
+            actions.append(known.action)
+        action = min(actions, key=_GRAVEST_FIRST.index)
         causes = [cause for effect, cause in effects if effect == action]
         changed[resource.urn] = Changed(
             resource=resource,

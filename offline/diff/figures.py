@@ -1,4 +1,4 @@
-"""What a change does to cost and NeuronCores, read from the stack's outputs `costPerHour` and `neuronCores`."""
+"""Cost and NeuronCores of a revision, read from the stack's outputs `costPerHour` and `neuronCores`."""
 
 from __future__ import annotations
 

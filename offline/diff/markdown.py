@@ -1,4 +1,4 @@
-"""The report for a comment on a pull request: a summary first, the rest to unfold, never longer than allowed."""
+"""The report for a comment on a pull request: a summary first, the rest to unfold, within the limit."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The comparison of all stacks, as data: what the renderers print, and what `--format json` prints as it is."""
+"""The comparison of all stacks as data: what the renderers read and `--format json` prints."""
 
 from __future__ import annotations
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -51,13 +51,14 @@ class Repository:
     def resolve(self, name: str) -> Revision:
         """The commit that a revision names. Raises `OfflineError` with what to do about it."""
         # `--end-of-options`, because a branch may be called `--help`.
-        answer = _git(self.root, "rev-parse", "--verify", "--quiet", "--end-of-options", f"{name}^{{commit}}")
+        names = "--verify", "--quiet", "--end-of-options", f"{name}^{{commit}}"
+        answer = _git(self.root, "rev-parse", *names)
         if answer.returncode == 0:
             return Revision(name, answer.stdout.strip())
         shallow = _git(self.root, "rev-parse", "--is-shallow-repository").stdout.strip() == "true"
         way_out = (
-            "this clone is shallow: fetch it with `git fetch --depth=1 origin REVISION`, or the whole history "
-            "with `git fetch --unshallow`; in GitHub Actions, actions/checkout with fetch-depth: 0"
+            "this clone is shallow: fetch it with `git fetch --depth=1 origin REVISION`, or the whole "
+            "history with `git fetch --unshallow`; in GitHub Actions, actions/checkout with fetch-depth: 0"
             if shallow
             else "`git branch --all` and `git log` show what there is; a branch of a remote that was never "
             "fetched needs `git fetch origin BRANCH`"
@@ -65,7 +66,7 @@ class Repository:
         raise OfflineError(f"revision {name!r} names no commit of {self.root}; {way_out}")
 
     @contextmanager
-    def checkout(self, revision: Revision) -> Iterator[Path]:
+    def checkout(self, revision: Revision) -> Generator[Path]:
         """The project's directory at a revision, in a worktree of its own that goes when the context ends.
 
         The work tree itself is used as it is, with all that is not committed.
@@ -75,9 +76,8 @@ class Repository:
             return
         with tempfile.TemporaryDirectory(prefix="neuron-serve-diff-") as directory:
             worktree = Path(directory) / "worktree"
-            added = _git(
-                self.root, *_WITHOUT_HOOKS, "worktree", "add", "--detach", str(worktree), revision.commit
-            )
+            arguments = "--detach", str(worktree), revision.commit
+            added = _git(self.root, *_WITHOUT_HOOKS, "worktree", "add", *arguments)
             try:
                 if added.returncode != 0:
                     raise OfflineError(f"{revision} cannot be checked out: {_reason(added)}")

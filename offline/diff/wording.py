@@ -76,20 +76,21 @@ def action(changed: Changed) -> str:
 
 def consequences(rollout: Rollout) -> Iterator[str]:
     """What the update of a RayService does to what runs, one line each."""
-    if rollout.new_cluster and rollout.upgrade_disabled:
-        yield f"upgradeStrategy None: the running Ray cluster stays as it is, in spite of {', '.join(rollout.new_cluster)}"
+    hashed = ", ".join(rollout.new_cluster)
+    if rollout.upgrade_disabled:
+        yield f"upgradeStrategy None: the running Ray cluster stays as it is, in spite of {hashed}"
     elif rollout.new_cluster:
         cores = (
             ""
             if rollout.neuron_cores is None
             else f", {rollout.neuron_cores} NeuronCores more while it lasts"
         )
-        yield f"new Ray cluster beside the running one{cores}: {', '.join(rollout.new_cluster)}"
+        yield f"new Ray cluster beside the running one{cores}: {hashed}"
     for owner, properties in rollout.reloads.items():
-        what = "deployment" if "/" in owner else "application, every deployment"
-        yield f"replicas reload in place of the old ones, {what} {owner}: {', '.join(properties)}"
+        what = "deployment" if "/" in owner else "every deployment of application"
+        yield f"replicas reload, {what} {owner}: {', '.join(properties)}"
     for owner, properties in rollout.in_place.items():
-        yield f"reconfigured while it serves, {owner}: {', '.join(properties)}"
+        yield f"no reload, reconfigured while it serves, {owner}: {', '.join(properties)}"
     if rollout.unknown:
         yield f"effect on what runs unknown: {', '.join(rollout.unknown)}"
     if not (rollout.new_cluster or rollout.reloads or rollout.in_place or rollout.unknown):
