@@ -37,7 +37,6 @@ RELOADING = frozenset(
         "placement_group_bundles",
         "placement_group_strategy",
         "placement_group_bundle_label_selector",
-        "placement_group_fallback_strategy",
         "max_replicas_per_node",
         "gang_scheduling_config",
     }
@@ -56,7 +55,6 @@ IN_PLACE = frozenset(
         "health_check_timeout_s",
         "autoscaling_config",
         "logging_config",
-        "max_constructor_retry_count",
         "rolling_update_percentage",
         "max_surge_percent",
     }
