@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 _EXIT_VIOLATIONS = 1
 _WORK_TREE = "work tree"
+_FORMATS = {".txt": "text", ".md": "markdown", ".json": "json"}
 
 
 def add_command(subparsers: Subparsers) -> None:
@@ -47,7 +48,14 @@ def add_command(subparsers: Subparsers) -> None:
         help="text: for a terminal; markdown: for a comment, at most 65,000 characters; json: everything "
         "(default: %(default)s)",
     )
-    parser.add_argument("--output", type=Path, metavar="FILE", help="write the report there instead")
+    parser.add_argument(
+        "--output",
+        action="append",
+        type=_report_file,
+        default=[],
+        metavar="FILE",
+        help="write the report there instead; the ending, .txt, .md or .json, says the format; repeatable",
+    )
     parser.add_argument(
         "--fail-on",
         choices=["nothing", "new-violations", "violations"],
@@ -88,7 +96,10 @@ def _diff(options: argparse.Namespace) -> int:
             head=str(head),
             stacks=[stack_report(*found, policies) for found in evaluate_stacks(*sides, stacks)],
         )
-    _write(_rendered(report, options.format), options.output)
+    if not options.output:
+        print(_rendered(report, options.format), end="")
+    for path in options.output:
+        _write(_rendered(report, _FORMATS[path.suffix]), path)
     levels = {name: enforcement.level for name, enforcement in policies.items()}
     broken = {
         "nothing": [],
@@ -133,10 +144,14 @@ def _rendered(report: Report, format_: str) -> str:
     return markdown(report) if format_ == "markdown" else text(report)
 
 
-def _write(report: str, path: Path | None) -> None:
-    if path is None:
-        print(report, end="")
-        return
+def _report_file(text: str) -> Path:
+    path = Path(text)
+    if path.suffix not in _FORMATS:
+        raise argparse.ArgumentTypeError(f"{text!r} ends with none of {', '.join(_FORMATS)}")
+    return path
+
+
+def _write(report: str, path: Path) -> None:
     try:
         path.write_text(report, encoding="utf-8")
     except OSError as error:

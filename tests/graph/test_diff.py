@@ -8,12 +8,15 @@ import shutil
 import signal
 import subprocess
 import sys
+from contextlib import chdir, redirect_stderr, redirect_stdout
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.graph.test_offline_cli import CHECKOUT, assert_refused, offline, wait_for
+from offline.__main__ import main
+from tests.graph.test_offline_cli import CHECKOUT, wait_for
 
 THING = """
 import pulumi
@@ -45,8 +48,22 @@ def commit(directory: Path, message: str = "change") -> str:
     return git(directory, "rev-parse", "HEAD")
 
 
-def diff(directory: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    return offline("diff", *arguments, cwd=directory, **environment)
+def diff(directory: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """The command in this process: only the evaluations start others."""
+    out, err = StringIO(), StringIO()
+    with redirect_stdout(out), redirect_stderr(err), chdir(directory):
+        try:
+            code = main(["diff", *arguments])
+        except SystemExit as usage:
+            code = int(usage.code or 0)
+    return subprocess.CompletedProcess(arguments, code, out.getvalue(), err.getvalue())
+
+
+def assert_refused(result: subprocess.CompletedProcess[str], *parts: str) -> None:
+    assert (result.returncode, result.stdout) == (2, "")
+    assert "error: " in result.stderr
+    for part in parts:
+        assert part in result.stderr
 
 
 def worktrees(directory: Path) -> int:
@@ -129,7 +146,7 @@ def test_a_project_below_the_repositorys_root_is_found(
 
 
 def test_a_file_takes_the_report(small: Path) -> None:
-    result = diff(small, "--base", "HEAD", "--format", "markdown", "--output", "report.md")
+    result = diff(small, "--base", "HEAD", "--output", "report.md")
     assert result.stdout == ""
     assert (small / "report.md").read_text() == "### Stacks: HEAD (" + git(small, "rev-parse", "HEAD")[
         :12
@@ -145,7 +162,8 @@ def test_a_file_takes_the_report(small: Path) -> None:
         (("--base", "HEAD", "--stack", "prod"), ("'prod' has no file", "HEAD", "the work tree", "dev")),
         (("--base", "HEAD", "--policy-config", "none.json"), ("none.json", "No such file")),
         (("--base", "HEAD", "--policy-config", "Pulumi.yaml"), ("policy configuration is wrong",)),
-        (("--base", "HEAD", "--output", "no/such/directory"), ("--output", "No such file")),
+        (("--base", "HEAD", "--output", "report.pdf"), ("report.pdf", ".md")),
+        (("--base", "HEAD", "--output", "no/such/report.md"), ("--output", "No such file")),
     ],
 )
 def test_bad_input_is_refused_with_the_way_out(
@@ -159,11 +177,10 @@ def test_bad_input_is_refused_with_the_way_out(
     assert worktrees(small) == 1
 
 
-def test_a_directory_without_a_repository_is_refused(small: Path) -> None:
+def test_a_directory_without_a_repository_is_refused(small: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     shutil.rmtree(small / ".git")
-    assert_refused(
-        diff(small, "--base", "HEAD", GIT_CEILING_DIRECTORIES=str(small.parent)), "not in a git repository"
-    )
+    monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(small.parent))
+    assert_refused(diff(small, "--base", "HEAD"), "not in a git repository")
 
 
 def test_a_shallow_clone_says_how_to_fetch(small: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
@@ -199,9 +216,14 @@ def test_a_side_that_does_not_evaluate_is_named_with_the_reason(
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_a_signal_leaves_neither_process_nor_worktree(small: Path, number: signal.Signals, code: int) -> None:
+def test_a_signal_leaves_neither_process_nor_worktree(
+    small: Path, tmp_path_factory: pytest.TempPathFactory, number: signal.Signals, code: int
+) -> None:
+    temporary = tmp_path_factory.mktemp("temporary")
     (small / "__main__.py").write_text(
-        f"import os, pathlib, time\npathlib.Path({str(small)!r}, 'pid').write_text(str(os.getpid()))\ntime.sleep(600)"
+        "import os, pathlib, time\n"
+        f"pathlib.Path({str(small)!r}, 'pid').write_text(str(os.getpid()))\n"
+        "time.sleep(600)\n"
     )
     commit(small)
     process = subprocess.Popen(
@@ -241,20 +263,16 @@ def pull_request(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     edit(clone / "Pulumi.prod.yaml", "maxNeuronDevices: 72", "maxNeuronDevices: 144")
     program = clone / "__main__.py"
     program.write_text(program.read_text() + OPENING)
-    reports = {
-        format_: diff(clone, "--base", "HEAD", "--stack", "prod", "--format", format_)
-        for format_ in ("text", "json")
-    }
-    assert reports["text"].returncode == 0, reports["text"].stderr
+    files = {suffix: clone / f"report.{suffix}" for suffix in ("txt", "md", "json")}
+    outputs = [argument for file in files.values() for argument in ("--output", str(file))]
+    result = diff(clone, "--base", "HEAD", "--stack", "prod", "--fail-on", "new-violations", *outputs)
+    assert result.stdout == ""
     assert worktrees(clone) == 1
-    failing = diff(
-        clone, "--base", "HEAD", "--stack", "prod", "--format", "markdown", "--fail-on", "new-violations"
-    )
     return {
-        "text": reports["text"].stdout,
-        "markdown": failing.stdout,
-        "code": failing.returncode,
-        **json.loads(reports["json"].stdout)["stacks"][0],
+        "text": files["txt"].read_text(),
+        "markdown": files["md"].read_text(),
+        "code": result.returncode,
+        **json.loads(files["json"].read_text())["stacks"][0],
     }
 
 
