@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import pytest
 
+from offline.recorder import evaluate
 from policy.model import Resource, from_graph, is_exempt
 from policy.rules import RULES, check, read_config
-from tests.graph.conftest import Evaluated
+from tests.graph.aws_platform import CONFIG, PROGRAM
+from tests.graph.conftest import Evaluated, MakeProject
 
 STACKS = ("dev", "prod", "local")
 
@@ -38,3 +40,10 @@ def test_every_exemption_is_needed(evaluated: Evaluated) -> None:
     for name, enforcement in read_config().items():
         for pattern in enforcement.exempt:
             assert any(is_exempt(urn, [pattern]) for urn in broken[name]), f"{name}: {pattern}"
+
+
+def test_the_way_in_from_outside_keeps_to_the_policies(make_project: MakeProject) -> None:
+    """A stack with an ingress, which none of the stacks above has."""
+    graph = evaluate("dev", project_dir=make_project(PROGRAM, config=CONFIG))
+    found = check([from_graph(resource) for resource in graph.to_json()["resources"]], read_config())
+    assert [violation for violation in found if violation.rule != "pinned-versions"] == []
