@@ -49,7 +49,7 @@ class StackReport:
         lines += [
             f"{changed.resource.label} is replaced: {', '.join(changed.because)}"
             for changed in self.comparison.with_action("replace")
-            if changed.properties and not changed.resource.type.endswith(":Job")
+            if changed.properties and not _disposable(changed.resource)
         ]
         if conspicuous(self.before, self.after):
             lines.append(
@@ -120,6 +120,11 @@ def for_reading(change: PropertyChange, arrow: str, code: Callable[[str], str] =
     """A property change as one line."""
     line = f"{code(change.path)}: {code(shown(change.before))} {arrow} {code(shown(change.after))}"
     return f"{line} (ignored)" if change.ignored else line
+
+
+def _disposable(resource: Resource) -> bool:
+    """Whether a replacement takes nothing away: a Job runs once, and what is retained stays."""
+    return resource.type.endswith(":Job") or resource.retain_on_delete
 
 
 def _doubled(cores: int) -> str:

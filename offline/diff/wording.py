@@ -69,7 +69,8 @@ def neuron_cores(before: Figures, after: Figures) -> str:
 def action(changed: Changed) -> str:
     """What the engine does with a changed resource, and why."""
     if changed.action == "replace":
-        return f"replaced, {_ORDERS[changed.deletes_first]}; because of {'; '.join(changed.because)}"
+        order = "the old one stays" if changed.resource.retain_on_delete else _ORDERS[changed.deletes_first]
+        return f"replaced, {order}; because of {'; '.join(changed.because)}"
     because = f": {'; '.join(changed.because)}" if changed.because else ""
     return _ACTIONS[changed.action] + because
 

@@ -98,6 +98,21 @@ def test_a_protected_resource_that_goes_is_pointed_at() -> None:
     assert report_of(graph(protected), graph()).warnings == ["Db db is protected and would be deleted"]
 
 
+def test_a_replacement_that_takes_nothing_away_is_not_pointed_at() -> None:
+    def code(key: str, *, retained: bool) -> Graph:
+        type_ = "aws:s3/bucketObjectv2:BucketObjectv2"
+        urn = f"urn:pulumi:prod::p::{type_}::code"
+        inputs = {"key": key}
+        return graph(
+            Resource(urn=urn, type=type_, name="code", custom=True, inputs=inputs, retain_on_delete=retained)
+        )
+
+    assert report_of(code("1", retained=False), code("2", retained=False)).warnings != []
+    kept = report_of(code("1", retained=True), code("2", retained=True))
+    assert kept.warnings == []
+    assert "replaced, the old one stays; because of key" in both(kept)[0]
+
+
 def test_a_stack_of_one_side_only_is_explained() -> None:
     assert "the base has no file for this stack" in both(report_of(None, graph(rule("10.0.0.0/8"))))[0]
     assert "the head has no file for this stack" in both(report_of(graph(rule("10.0.0.0/8")), None))[0]
