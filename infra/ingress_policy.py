@@ -4,6 +4,7 @@ Translated from the policy that the project publishes for v3.5.0, with these dif
 (https://github.com/kubernetes-sigs/aws-load-balancer-controller/blob/v3.5.0/docs/install/iam_policy.json):
 
 - What the controller makes must have this cluster's tag, where the policy asks for any cluster's.
+- Security groups are looked for in the cluster's VPC only, which the action can be narrowed to.
 - Application load balancers only, in this region, account and VPC.
 - Without the services that are switched off here: WAF, Shield, Cognito, certificates of IAM.
 """
@@ -54,7 +55,6 @@ def _discovery(scope: AwsScope) -> list[Statement]:
                 "ec2:DescribeTags",
                 "ec2:DescribeVpcPeeringConnections",
                 "ec2:DescribeVpcs",
-                "ec2:GetSecurityGroupsForVpc",
                 "elasticloadbalancing:DescribeCapacityReservation",
                 "elasticloadbalancing:DescribeListenerAttributes",
                 "elasticloadbalancing:DescribeListenerCertificates",
@@ -88,6 +88,11 @@ def _security_groups(
                 pulumi.Output.concat(scope.arn("ec2", "security-group/"), node_security_group_id),
                 rules,
             ],
+        ),
+        Statement(
+            why="The groups that are there are looked for in the cluster's VPC.",
+            actions=["ec2:GetSecurityGroupsForVpc"],
+            resources=[pulumi.Output.concat(scope.arn("ec2", "vpc/"), vpc_id)],
         ),
         Statement(
             why="Load balancers get groups of their own in the cluster's VPC.",

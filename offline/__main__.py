@@ -10,6 +10,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from offline.diff.cli import add_command as add_diff
 from offline.errors import OfflineError, ProgramError
 from offline.graph import Graph
 from offline.local.cli import Subparsers, add_commands
@@ -45,12 +46,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m offline",
-        description="Look at a stack, or run it on this machine, without Pulumi's engine or a cluster.",
+        description="Look at a stack, compare revisions, or run it here, without an engine or a cluster.",
         epilog="Exit codes: 0 done, 1 something is broken, 2 something to put right (the message says what).",
     )
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     _add_graph(commands)
     _add_manifests(commands)
+    add_diff(commands)
     add_commands(commands)
     reference = "print the configuration reference, docs/configuration.md"
     commands.add_parser("config-reference", help=reference, description=reference).set_defaults(

@@ -106,11 +106,16 @@ def _main() -> None:
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
     project_dir = Path(request.pop("project_dir"))
     os.chdir(project_dir)
-    # Until here this was the directory of the `offline` package; the program's own packages come from its
-    # project.
-    sys.path[0] = str(project_dir)
+    # The tools are this checkout's; everything the program imports by itself is its own project's. So the
+    # checkout leaves the path, wherever it stands on it: a module that is missing in the project must not be
+    # found here.
+    sys.path[:] = [str(project_dir), *(entry for entry in sys.path[1:] if not _is_checkout(entry))]
     with answer:
         json.dump(_answer(project_dir, request), answer)
+
+
+def _is_checkout(entry: str) -> bool:
+    return Path(entry).resolve() == Path(__file__).resolve().parent.parent
 
 
 def _answer(project_dir: Path, request: dict[str, Any]) -> dict[str, Any]:

@@ -10,6 +10,7 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -38,42 +39,74 @@ def evaluate(
     Raises `OfflineError` for what a user can put right (stack, files, configuration) and `ProgramError` for a
     program that fails in any other way.
     """
-    project_dir = project_dir.resolve()
-    settings = read_stack(project_dir, stack, config_overrides)
-    if not (project_dir / "__main__.py").is_file():
-        raise OfflineError(f"{project_dir} has a Pulumi.yaml but no program: __main__.py is missing")
-    request = {
-        "project_dir": str(project_dir),
-        "project": settings.project,
-        "stack": settings.stack,
-        "config": settings.config,
-        "secret_keys": settings.secret_keys,
-        "unknowns": unknowns,
-    }
-    return _run(request)
-
-
-def _run(request: dict[str, Any]) -> Graph:
-    process = subprocess.run(
-        [sys.executable, "-m", "offline.program"],
-        cwd=_ROOT,
-        env=_environment(),
-        input=json.dumps(request),
-        stdout=subprocess.PIPE,
-        encoding="utf-8",
-        check=False,
-        # Ctrl-C is for this process alone, which then ends the other without a word from it.
-        start_new_session=True,
+    evaluation = Evaluation(
+        stack, project_dir=project_dir, unknowns=unknowns, config_overrides=config_overrides
     )
-    try:
-        answer = json.loads(process.stdout)
-    except ValueError:
-        raise ProgramError(f"the program ended its interpreter, exit status {process.returncode}") from None
-    if "refused" in answer:
-        raise OfflineError(answer["refused"])
-    if "broken" in answer:
-        raise ProgramError(answer["broken"])
-    return Graph.from_json(answer["graph"])
+    with evaluation:
+        return evaluation.graph()
+
+
+class Evaluation:
+    """An evaluation that has begun; several run at the same time. Leaving its context ends it.
+
+    Takes what `evaluate` takes, and raises `OfflineError` where nothing can be run.
+    """
+
+    def __init__(
+        self,
+        stack: str,
+        *,
+        project_dir: Path = _ROOT,
+        unknowns: bool = False,
+        config_overrides: Mapping[str, Any] | None = None,
+    ) -> None:
+        project_dir = project_dir.resolve()
+        settings = read_stack(project_dir, stack, config_overrides)
+        if not (project_dir / "__main__.py").is_file():
+            raise OfflineError(f"{project_dir} has a Pulumi.yaml but no program: __main__.py is missing")
+        request = {
+            "project_dir": str(project_dir),
+            "project": settings.project,
+            "stack": settings.stack,
+            "config": settings.config,
+            "secret_keys": settings.secret_keys,
+            "unknowns": unknowns,
+        }
+        with tempfile.TemporaryFile("w+", encoding="utf-8") as stdin:
+            json.dump(request, stdin)
+            stdin.seek(0)
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "offline.program"],
+                cwd=_ROOT,
+                env=_environment(),
+                stdin=stdin,
+                stdout=subprocess.PIPE,
+                encoding="utf-8",
+                # Ctrl-C is for this process alone, which then ends the other without a word from it.
+                start_new_session=True,
+            )
+
+    def graph(self) -> Graph:
+        """What the program registers, once it has ended. Raises as `evaluate` does."""
+        output, _ = self._process.communicate()
+        try:
+            answer = json.loads(output)
+        except ValueError:
+            status = self._process.returncode
+            raise ProgramError(f"the program ended its interpreter, exit status {status}") from None
+        if "refused" in answer:
+            raise OfflineError(answer["refused"])
+        if "broken" in answer:
+            raise ProgramError(answer["broken"])
+        return Graph.from_json(answer["graph"])
+
+    def __enter__(self) -> Evaluation:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._process.kill()
+        with self._process:
+            pass  # closes the pipe and reaps the process
 
 
 def _environment() -> dict[str, str]:

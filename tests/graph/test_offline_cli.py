@@ -156,7 +156,9 @@ def test_a_wrong_command_line_is_answered_with_its_usage(arguments: tuple[str, .
     assert result.stderr.startswith("usage: python -m offline")
 
 
-@pytest.mark.parametrize("command", ["graph", "manifests", "run", "status", "stop", "config-reference"])
+@pytest.mark.parametrize(
+    "command", ["graph", "diff", "manifests", "run", "status", "stop", "config-reference"]
+)
 def test_every_command_has_help(command: str) -> None:
     assert command in offline("--help").stdout
     assert offline(command, "--help").returncode == 0

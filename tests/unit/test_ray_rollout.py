@@ -1,0 +1,202 @@
+"""What an update of a RayService does to what runs."""
+
+from __future__ import annotations
+
+from copy import deepcopy
+from typing import Any
+
+import pytest
+import yaml
+from ray.serve._private.config import DeploymentConfig
+from ray.serve._private.utils import DeploymentOptionUpdateType
+from ray.serve.schema import DeploymentSchema, ServeApplicationSchema
+
+from offline.diff import ray
+from offline.graph import Resource
+
+SERVE: dict[str, Any] = {
+    "applications": [
+        {
+            "name": "chat",
+            "import_path": "app:build",
+            "route_prefix": "/",
+            "args": {"slots": 8},
+            "runtime_env": {"working_dir": "s3://bucket/code-1.zip"},
+            "deployments": [
+                {"name": "Api", "num_replicas": 1, "user_config": {"release": "1"}},
+                {
+                    "name": "Engine",
+                    "autoscaling_config": {"min_replicas": 1, "max_replicas": 2},
+                    "ray_actor_options": {"resources": {"neuron_cores": 2}},
+                },
+            ],
+        }
+    ]
+}
+CLUSTER: dict[str, Any] = {
+    "headGroupSpec": {"template": {"spec": {"containers": [{"name": "head", "image": "ray:1"}]}}},
+    "workerGroupSpecs": [
+        {
+            "groupName": "workers",
+            "replicas": 2,
+            "minReplicas": 1,
+            "maxReplicas": 4,
+            "resources": {"neuron_cores": "12"},
+            "template": {"spec": {"containers": [{"name": "worker", "image": "ray:1"}], "tolerations": []}},
+        }
+    ],
+}
+
+
+def service(cluster: dict[str, Any], serve: dict[str, Any], **spec: Any) -> Resource:
+    inputs = {"spec": {"rayClusterConfig": cluster, "serveConfigV2": yaml.safe_dump(serve), **spec}}
+    return Resource(
+        urn="urn:pulumi:dev::p::t::chat", type=ray.RAY_SERVICE, name="chat", custom=True, inputs=inputs
+    )
+
+
+def after_cluster(*path: Any, value: Any) -> ray.Rollout:
+    changed = deepcopy(CLUSTER)
+    _put(changed, path, value)
+    return ray.rollout(service(CLUSTER, SERVE), service(changed, SERVE))
+
+
+def after_serve(*path: Any, value: Any) -> ray.Rollout:
+    changed = deepcopy(SERVE)
+    _put(changed, path, value)
+    return ray.rollout(service(CLUSTER, SERVE), service(CLUSTER, changed))
+
+
+def _put(target: Any, path: tuple[Any, ...], value: Any) -> None:
+    for key in path[:-1]:
+        target = target[key]
+    target[path[-1]] = value
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "where"),
+    [
+        (
+            ("headGroupSpec", "template", "spec", "containers", 0, "image"),
+            "ray:2",
+            "headGroupSpec.template.spec.containers[head].image",
+        ),
+        (
+            ("workerGroupSpecs", 0, "resources", "neuron_cores"),
+            "24",
+            "workerGroupSpecs[workers].resources.neuron_cores",
+        ),
+        (("rayVersion",), "2.61.0", "rayVersion"),
+        (("workerGroupSpecs",), [], "workerGroupSpecs[workers]"),
+    ],
+)
+def test_the_shape_of_the_cluster_makes_a_second_one(path: tuple[Any, ...], value: Any, where: str) -> None:
+    result = after_cluster(*path, value=value)
+    assert result.new_cluster == [f"spec.rayClusterConfig.{where}"]
+
+
+def test_the_second_cluster_asks_for_its_own_neuron_cores() -> None:
+    assert after_cluster("rayVersion", value="2.61.0").neuron_cores == 24
+
+
+@pytest.mark.parametrize(
+    ("path", "value"),
+    [
+        (("workerGroupSpecs", 0, "replicas"), 3),
+        (("workerGroupSpecs", 0, "minReplicas"), 2),
+        (("workerGroupSpecs", 0, "maxReplicas"), 9),
+        (("workerGroupSpecs", 0, "scaleStrategy"), {"workersToDelete": ["a"]}),
+        (("workerGroupSpecs", 0, "template", "spec", "tolerations"), [{"key": "a"}]),
+        (("headGroupSpec", "template", "spec", "tolerations"), [{"key": "a"}]),
+        (("suspend",), True),
+        (("upgradeStrategy",), {"type": "Recreate"}),
+    ],
+)
+def test_what_the_operator_does_not_hash_makes_none(path: tuple[Any, ...], value: Any) -> None:
+    result = after_cluster(*path, value=value)
+    # An empty scaleStrategy is hashed as one: the Go struct is always there.
+    assert [where for where in result.new_cluster if "scaleStrategy" not in where] == []
+
+
+def test_a_worker_group_at_the_end_is_added_to_the_running_cluster() -> None:
+    groups = [*CLUSTER["workerGroupSpecs"], {"groupName": "more", "replicas": 1}]
+    assert after_cluster("workerGroupSpecs", value=groups).new_cluster == []
+
+
+def test_a_worker_group_in_front_makes_a_second_cluster() -> None:
+    groups = [{"groupName": "more", "replicas": 1}, *CLUSTER["workerGroupSpecs"]]
+    assert after_cluster("workerGroupSpecs", value=groups).new_cluster != []
+
+
+def test_upgrade_strategy_none_leaves_the_cluster_alone() -> None:
+    changed = {**deepcopy(CLUSTER), "rayVersion": "2.61.0"}
+    strategy = {"upgradeStrategy": {"type": "None"}}
+    result = ray.rollout(service(CLUSTER, SERVE, **strategy), service(changed, SERVE, **strategy))
+    assert result.upgrade_disabled
+
+
+@pytest.mark.parametrize("field", ["args", "runtime_env"])
+def test_code_and_arguments_reload_every_deployment(field: str) -> None:
+    result = after_serve("applications", 0, field, value={"x": 1})
+    assert list(result.reloads) == ["chat"]
+    assert result.in_place == {}
+    assert result.new_cluster == []
+
+
+def test_actor_options_reload_their_deployment_alone() -> None:
+    result = after_serve("applications", 0, "deployments", 1, "ray_actor_options", value={"num_cpus": 2})
+    assert list(result.reloads) == ["chat/Engine"]
+
+
+@pytest.mark.parametrize(
+    ("deployment", "option", "value", "owner"),
+    [
+        (0, "user_config", {"release": "2"}, "chat/Api"),
+        (1, "autoscaling_config", {"max_replicas": 9}, "chat/Engine"),
+    ],
+)
+def test_user_config_and_scaling_reload_nothing(deployment: int, option: str, value: Any, owner: str) -> None:
+    result = after_serve("applications", 0, "deployments", deployment, option, value=value)
+    assert result.reloads == {}
+    assert list(result.in_place) == [owner]
+
+
+def test_a_scaling_policy_is_code() -> None:
+    value = {"min_replicas": 1, "max_replicas": 2, "policy": {"policy_function": "mine"}}
+    result = after_serve("applications", 0, "deployments", 1, "autoscaling_config", value=value)
+    assert list(result.reloads) == ["chat"]
+
+
+def test_an_application_that_comes_or_goes_is_named() -> None:
+    result = after_serve("applications", 0, "name", value="other")
+    assert result.reloads == {"chat": ["application removed"], "other": ["new application"]}
+
+
+def test_an_option_that_nobody_knows_is_not_guessed() -> None:
+    assert after_serve("applications", 0, "deployments", 0, "invented", value=1).unknown == [
+        "chat/Api: invented"
+    ]
+    assert after_serve("http_options", value={"port": 9000}).unknown == ["serveConfigV2.http_options"]
+
+
+def update_type(option: str) -> Any:
+    extra = DeploymentConfig.model_fields[option].json_schema_extra
+    return extra.get("update_type") if isinstance(extra, dict) else None
+
+
+def test_the_tables_cover_the_options_of_this_ray() -> None:
+    options = set(DeploymentSchema.model_fields) - {"name"}
+    assert options == ray.RELOADING | ray.IN_PLACE | ray.DEPLOYMENTS_CODE
+    application = set(ServeApplicationSchema.model_fields) - {"name", "deployments", "host", "port"}
+    assert application == ray.APPLICATION_CODE | ray.APPLICATION_IN_PLACE
+
+
+def test_this_ray_reloads_for_the_options_of_the_tables() -> None:
+    heavy = {
+        option
+        for option in ray.RELOADING | ray.IN_PLACE | ray.DEPLOYMENTS_CODE
+        if option in DeploymentConfig.model_fields
+        and update_type(option) == DeploymentOptionUpdateType.HeavyWeight
+    }
+    assert heavy <= ray.RELOADING | ray.DEPLOYMENTS_CODE
+    assert heavy == {"gang_scheduling_config", "deployment_actors"}
