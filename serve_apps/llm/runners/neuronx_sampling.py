@@ -119,6 +119,6 @@ class DeviceSampling:
 
     def choose(self, output: torch.Tensor, slots: Sequence[int]) -> list[int]:
         """See `TokenChooser`. Raises ValueError if the model returned anything but a token a row."""
-        if output.shape != (len(slots), 1):
+        if output.numel() != len(slots):
             raise ValueError(f"the model returned {tuple(output.shape)} tokens for {len(slots)} rows")
         return output.flatten().tolist()
