@@ -1,6 +1,7 @@
 """Records what transformers-neuronx itself does with a call, as data that the emulator is held to.
 
-    git clone https://github.com/aws-neuron/transformers-neuronx && git -C transformers-neuronx checkout 1ade6d7
+    git clone https://github.com/aws-neuron/transformers-neuronx
+    git -C transformers-neuronx checkout 1ade6d7
     python -m tests.neuron.record_facts transformers-neuronx > tests/neuron/recorded.json
 
 The library cannot be imported without its compiler, but the file that maps arguments to graph inputs

@@ -7,7 +7,7 @@ source produced. There are two layers:
 * *Faithful*: what the library does, also where it does not raise. An omitted slot gets token 0 written to
   its position 0, a gap in the positions reads what was never written, and so on. What no graph has validly
   written is NaN here; on hardware it is whatever the last request left.
-* *Strict* (`strict.py`, on unless the environment says `TNX_EMULATOR_STRICT=0`): raises `ContractBreach` at
+* *Strict* (`strict.py`, on unless the environment says `TNX_EMULATOR_STRICT=0`): raises `ContractError` at
   every call that the faithful layer would answer wrongly.
 """
 
@@ -19,14 +19,14 @@ from transformers_neuronx.config import (
     NeuronConfig,
 )
 from transformers_neuronx.model import LlamaForSampling, MistralForSampling, NeuronAutoModelForCausalLM
-from transformers_neuronx.strict import ContractBreach
+from transformers_neuronx.strict import ContractError
 
 __version__ = "0.13.0"
 
 __all__ = [
     "GQA",
     "ContinuousBatchingConfig",
-    "ContractBreach",
+    "ContractError",
     "GenerationConfig",
     "Layout",
     "LlamaForSampling",

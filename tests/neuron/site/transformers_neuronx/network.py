@@ -68,7 +68,7 @@ class Network:
         return self._logits(hidden[last])
 
     def decode(self, bucket: int, inputs: tuple[torch.Tensor, ...]) -> torch.Tensor:
-        """Inputs [slots, 1] ids and [slots, 1] cache ids; logits [vocabulary, 1, slots]. Writes every slot."""
+        """Inputs [slots, 1] ids and cache ids; logits [vocabulary, 1, slots]. Writes every slot."""
         ids, cache_ids = (tensor.long()[:, 0] for tensor in inputs[:2])
         slots = torch.arange(self._slots)
         hidden = self._embed(ids)

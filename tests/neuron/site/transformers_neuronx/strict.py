@@ -20,7 +20,7 @@ _FROM_PRETRAINED = {
 }
 
 
-class ContractBreach(AssertionError):
+class ContractError(AssertionError):
     """A call that the library would answer, wrongly."""
 
 
@@ -115,4 +115,4 @@ class Rules:
 
 def _require(condition: bool, message: str) -> None:
     if not condition:
-        raise ContractBreach(message)
+        raise ContractError(message)
