@@ -129,9 +129,7 @@ def _refusal(error: Mapping[str, Any]) -> str:
     if code == "NoSuchBucket":
         return "there is no such bucket; check the spelling and the region"
     if code in ("AccessDenied", "403", "Forbidden"):
-        return (
-            "access denied; on AWS name the bucket as `aws.artifacts.modelBucket`, so that pods may read it"
-        )
+        return "access denied; on AWS name the bucket as `modelBucket`, so that pods may read it"
     if code in ("404", "NoSuchKey"):
         return "an object vanished during the download; upload it again and restart"
     return f"S3 refused: {code} {error.get('Message', '')}".rstrip()

@@ -22,6 +22,8 @@ _SHAPE: dict[str, Any] = {
     "num_attention_heads": 4,
     "num_key_value_heads": 2,
     "max_position_embeddings": 2048,
+    "bos_token_id": None,
+    "eos_token_id": None,  # or `generate` would stop there
     # Large enough for the most likely token to depend on every token before it.
     "initializer_range": 0.4,
     "rope_parameters": {"rope_type": "default", "rope_theta": 5000.0},
@@ -82,7 +84,12 @@ def generated(directory: Path, prompt: list[int], tokens: int) -> list[int]:
     from transformers import AutoModelForCausalLM
 
     model: Any = AutoModelForCausalLM.from_pretrained(directory, dtype=torch.float32)
+    ids = torch.tensor([prompt])
     output = model.generate(
-        torch.tensor([prompt]), max_new_tokens=tokens, min_new_tokens=tokens, do_sample=False, pad_token_id=0
+        ids,
+        attention_mask=torch.ones_like(ids),
+        max_new_tokens=tokens,
+        do_sample=False,
+        pad_token_id=0,
     )
     return output[0, len(prompt) :].tolist()

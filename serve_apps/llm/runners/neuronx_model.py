@@ -64,7 +64,7 @@ def _rope(config: Mapping[str, Any]) -> Iterator[str]:
         yield f"rope_theta {theta} and rope_parameters.rope_theta {stated} differ; correct one of them"
     scaling = cast("Mapping[str, Any]", config.get("rope_scaling") or {})
     kind = scaling.get("rope_type", scaling.get("type", "default"))
-    wanted = parameters.get("rope_type", "default")
+    wanted = parameters.get("rope_type", "default") if parameters else kind
     if wanted != kind:
         yield (
             f"rope_parameters asks for {wanted!r} scaling but rope_scaling, which the library reads, says "

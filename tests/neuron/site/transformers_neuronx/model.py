@@ -15,6 +15,8 @@ from transformers_neuronx.config import NeuronConfig
 from transformers_neuronx.device_sampling import DeviceSampler
 from transformers_neuronx.network import Network
 
+_GRAPH_INPUTS = 6
+
 
 class NeuronModelBase:
     """What Llama and Mistral share; only continuous batching is emulated."""
@@ -163,6 +165,9 @@ class NeuronModelBase:
     def run_graph(self, name: str, inputs: tuple[torch.Tensor, ...]) -> torch.Tensor:
         """Logits [vocabulary, 1, rows], or tokens [rows, 1] where the graph samples."""
         assert self._network, "to_neuron was not called"
+        if len(inputs) != _GRAPH_INPUTS:
+            # What the runtime makes of too few inputs is not published; here it is an error.
+            raise RuntimeError(f"a graph of {_GRAPH_INPUTS} inputs was given {len(inputs)}")
         kind, _, _ = name.partition(" ")
         if kind == "prefill":
             logits = self._network.prefill(inputs)
