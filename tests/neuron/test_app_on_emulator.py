@@ -177,4 +177,4 @@ def test_a_share_of_a_core_is_refused_by_ray() -> None:
     import ray
 
     with pytest.raises(ValueError, match="neuron_cores resource quantity must be whole numbers"):
-        ray.remote(resources={"neuron_cores": 1.5})(print)
+        ray.remote(resources={"neuron_cores": 1.5})(_visible_cores)

@@ -88,12 +88,17 @@ def test_the_stacks_own_config_is_left_alone() -> None:
 def test_a_neuron_service_keeps_its_name_and_type_and_gets_a_small_model_on_the_cpu() -> None:
     config, found = adapted(service(NEURON))
     args = config["applications"][0]["args"]
-    assert args["sampling"] == "host"
     assert (args["engine"], args["device"], args["model"]) == ("torch", "cpu", LOCAL_MODEL)
     assert (args["served_name"], args["dtype"], args["tensor_parallel"]) == ("chat", "bfloat16", 2)
     assert set(found) == {"http host", "engine", "device", "model", "Engine max_replicas"}
     assert found["model"].was == NEURON["model"]
     ServeDeploySchema.model_validate(config)
+
+
+def test_what_the_device_would_sample_is_sampled_on_the_host() -> None:
+    config, found = adapted(service(NEURON, sampling="device"))
+    assert config["applications"][0]["args"]["sampling"] == "host"
+    assert found["sampling"].was == "device"
 
 
 def test_placement_on_neuron_cores_stays_real() -> None:
