@@ -12,7 +12,7 @@ from pydantic import Field, PositiveInt, field_validator, model_validator
 
 from infra.config_model import ConfigModel
 from infra.model_shape import ModelShape
-from serve_apps.llm.args import DType, EngineName
+from serve_apps.llm.args import DType, EngineName, Sampling
 
 
 class Replicas(ConfigModel):
@@ -118,8 +118,8 @@ class LlmService(Service):
     app: Literal["llm"] = Field(description="Chooses this kind of service.")
     model: str = Field(
         min_length=1,
-        description="Hugging Face Hub id, a directory in the image, or `package:NAME` for weights that an "
-        "installed Python package ships.",
+        description="Hugging Face Hub id, a directory in the image, `s3://BUCKET/PREFIX` (the stack's own "
+        "bucket or its `modelBucket`), or `package:NAME` for weights that an installed Python package ships.",
     )
     served_name: str | None = Field(
         default=None, min_length=1, description="Name clients send as `model`; the service's name if unset."
@@ -132,6 +132,11 @@ class LlmService(Service):
     tensor_parallel: PositiveInt = Field(default=1, description="NeuronCores a replica is spread over.")
     slots: int = Field(default=8, ge=1, le=256, description="Requests decoded together in a replica.")
     max_model_len: int = Field(default=2048, ge=16, description="Prompt and answer together, tokens.")
+    sampling: Sampling = Field(
+        default="host",
+        description="Where tokens are chosen. `host`: everything the API offers. `device`, on neuron only: "
+        "inside the compiled graph, without `seed` and with at most 64 candidates a token.",
+    )
     max_queue: int = Field(
         default=64, ge=0, description="Requests that may wait for a slot in a replica; one more gets 429."
     )
@@ -170,6 +175,23 @@ class LlmService(Service):
             raise ValueError(
                 f"engine {self.engine!r} does not run on accelerator {self.accelerator!r}; use "
                 "transformers-neuronx with neuron and torch with nvidia or cpu, or leave engine out"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _only_neuron_samples_on_the_device(self) -> LlmService:
+        if self.sampling == "device" and self.accelerator != "neuron":
+            raise ValueError(
+                f"sampling 'device' is not possible on accelerator {self.accelerator!r}; set it to host"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _neuron_batches_have_two_slots(self) -> LlmService:
+        if self.accelerator == "neuron" and self.slots < 2:
+            raise ValueError(
+                f"slots is {self.slots}; transformers-neuronx cannot prefill a batch of one slot, "
+                "use 2 or more"
             )
         return self
 

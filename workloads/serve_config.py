@@ -81,6 +81,7 @@ def _llm_application(name: str, service: LlmService, placement: Placement) -> di
         tensor_parallel=service.tensor_parallel,
         slots=service.slots,
         max_model_len=service.max_model_len,
+        sampling=service.sampling,
         max_queue=service.max_queue,
         request_timeout_s=service.request_timeout_seconds,
         auth=service.auth,

@@ -102,9 +102,8 @@ def _log(warnings: Sequence[str], plans: Mapping[str, ServicePlan]) -> None:
 def _warn_of_engine(plan: ServicePlan) -> None:
     if plan.application.get("args", {}).get("engine") == "transformers-neuronx":
         pulumi.log.warn(
-            f"services.{plan.name}.engine: this version has no runner for transformers-neuronx, so the "
-            "platform comes up and the service's release check fails. (AWS ended support of the library on "
-            "2025-09-16, with Neuron SDK 2.26.)"
+            f"services.{plan.name}.engine: transformers-neuronx is no longer supported upstream since Neuron "
+            "SDK 2.26, 2025-09-16; it gets no fixes and its image stays at SDK 2.25"
         )
 
 

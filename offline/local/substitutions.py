@@ -110,6 +110,7 @@ def _run_on_this_machine(
     changes: dict[str, tuple[Any, str]] = {
         "engine": ("torch", "no accelerator is used here"),
         "device": ("cpu", "no accelerator is used here"),
+        "sampling": ("host", "only NeuronCores sample by themselves"),
         "model": (LOCAL_MODEL, f"small enough for a CPU; still served as {args.served_name!r}"),
         "max_model_len": (max_model_len, "the local model's longest sequence"),
         "slots": (slots, "their KV cache would take more than half of the free memory"),

@@ -51,6 +51,12 @@ def check_values(request: GenerationRequest, limits: Capabilities, vocabulary: i
     if sampling.top_k < 0:
         raise InvalidRequestError(f"top_k is {sampling.top_k}; use 0 (no limit) or more")
     if limits.max_top_k is not None and sampling.top_k > limits.max_top_k:
-        raise InvalidRequestError(f"top_k is {sampling.top_k}, the limit is {limits.max_top_k}; lower it")
+        raise InvalidRequestError(
+            f"top_k is {sampling.top_k}, the limit is {limits.max_top_k}; lower it, or run the service with "
+            "sampling: host"
+        )
     if sampling.seed is not None and not limits.seed:
-        raise InvalidRequestError("this engine samples on the device, which takes no seed; leave it out")
+        raise InvalidRequestError(
+            "this service samples on the device, which takes no seed; leave it out, or run the service with "
+            "sampling: host"
+        )

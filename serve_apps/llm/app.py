@@ -82,13 +82,13 @@ class ApiDeployment:
         _log_with_ray()
         from serve_apps.llm.auth import ApiKeys
         from serve_apps.llm.engine_client import EngineClient
-        from serve_apps.llm.models import resolve
+        from serve_apps.llm.models import resolve_tokenizer
         from serve_apps.llm.prompts import Prompts, load_tokenizer
 
         self._release: str | None = None
         self._served_name = args.served_name
         self._keys = ApiKeys.from_environment() if args.auth == "api-keys" else None
-        model_dir = await asyncio.to_thread(resolve, args.model)
+        model_dir = await asyncio.to_thread(resolve_tokenizer, args.model)
         self._prompts = Prompts(load_tokenizer(model_dir), args.max_model_len)
         self._engine = EngineClient(engine, args.request_timeout_s)
 

@@ -5,11 +5,23 @@ Plain pydantic, importable without Ray or torch, so that the Pulumi program can 
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, PositiveInt, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PositiveInt, model_validator
 
-EngineName = Literal["torch", "transformers-neuronx"]
+
+def _refuse_vllm(engine: object) -> object:
+    """vLLM on Neuron would own its scheduler and cache: an `Engine` beside `SlotEngine`, not a runner."""
+    if engine == "vllm":
+        raise ValueError(
+            "engine 'vllm' (vLLM on Neuron, the successor of transformers-neuronx) is not part of this "
+            "version; use transformers-neuronx on neuron and torch elsewhere, or leave engine out"
+        )
+    return engine
+
+
+EngineName = Annotated[Literal["torch", "transformers-neuronx"], BeforeValidator(_refuse_vllm)]
+Sampling = Literal["host", "device"]
 DType = Literal["float32", "bfloat16", "float16"]
 
 # The environment variables by which the place that runs the app hands it what must not stand in a serve
@@ -25,8 +37,8 @@ class LlmArgs(BaseModel):
 
     model: str = Field(
         min_length=1,
-        description="A Hugging Face Hub id, a local directory, or `package:NAME` for weights that an "
-        "installed Python package ships as GGUF.",
+        description="A Hugging Face Hub id, a local directory, `s3://BUCKET/PREFIX`, or `package:NAME` for "
+        "weights that an installed Python package ships as GGUF.",
     )
     served_name: str = Field(min_length=1, description="The name clients send as `model`.")
     engine: EngineName = Field(default="torch", description="What computes the tokens.")
@@ -42,6 +54,11 @@ class LlmArgs(BaseModel):
         ge=16,
         description="Prompt tokens that one step may prefill together; bounds the pause a new request "
         "causes in running streams. A longer prompt takes a step of its own.",
+    )
+    sampling: Sampling = Field(
+        default="host",
+        description="Where tokens are chosen. `host`: everything the API offers. `device`, with "
+        "transformers-neuronx only: in the compiled graph, without `seed` and with at most 64 candidates.",
     )
     max_queue: int = Field(
         default=64, ge=0, description="Requests that may wait for a slot in a replica; one more gets 429."
@@ -62,4 +79,10 @@ class LlmArgs(BaseModel):
                 f"engine {self.engine!r} does not run on device {self.device!r}: "
                 "use transformers-neuronx with neuron, torch with cpu or cuda"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _only_a_compiled_graph_samples(self) -> LlmArgs:
+        if self.sampling == "device" and self.engine != "transformers-neuronx":
+            raise ValueError(f"sampling 'device' is not possible with engine {self.engine!r}; set it to host")
         return self

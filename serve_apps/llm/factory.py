@@ -6,16 +6,22 @@ torch and transformers are imported when an engine is built, so that describing 
 from __future__ import annotations
 
 import json
+import logging
 import os
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from serve_apps.llm.args import LlmArgs
 from serve_apps.llm.models import resolve
+from serve_apps.llm.runners import Runner
 from serve_apps.llm.slot_engine import SlotEngine
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
+
+
+logger = logging.getLogger(__name__)
 
 
 class EngineConfigError(ValueError):
@@ -25,27 +31,15 @@ class EngineConfigError(ValueError):
 def build_engine(args: LlmArgs) -> SlotEngine:
     """The engine that `args` describe, not started. May download or convert the model first.
 
-    Raises `EngineConfigError`, or `serve_apps.llm.models.ModelError` for a model that cannot be had.
+    Raises `EngineConfigError`, `serve_apps.llm.models.ModelError` for a model that cannot be had, or
+    `serve_apps.llm.runners.UnsupportedModelError` for one that the engine does not do.
     """
-    if args.engine != "torch":
-        raise EngineConfigError(
-            f"engine {args.engine!r} is not part of this build, which has a runner for 'torch' only; "
-            "set engine to torch and device to cpu or cuda"
-        )
     _shorten_spinning()
+    began = time.monotonic()
     model_dir = resolve(args.model)
+    logger.info("model directory ready after %.1f s", time.monotonic() - began)
     _check_context(args, model_dir)
-
-    from serve_apps.llm.runners.torch_runner import TorchRunner
-
-    runner = TorchRunner(
-        model_dir,
-        slots=args.slots,
-        max_len=args.max_model_len,
-        prefill_tokens=args.prefill_tokens,
-        device="cuda" if args.device == "cuda" else "cpu",
-        dtype=args.dtype,
-    )
+    runner = _neuronx_runner(args, model_dir) if args.device == "neuron" else _torch_runner(args, model_dir)
     tokenizer, tokenizer_eos_ids = _tokenizer(args.model, model_dir)
     return SlotEngine(
         runner,
@@ -53,6 +47,32 @@ def build_engine(args: LlmArgs) -> SlotEngine:
         eos_ids=eos_ids(model_dir) | tokenizer_eos_ids,
         max_queue=args.max_queue,
         request_timeout_s=args.request_timeout_s,
+    )
+
+
+def _torch_runner(args: LlmArgs, model_dir: Path) -> Runner:
+    from serve_apps.llm.runners.torch_runner import TorchRunner
+
+    return TorchRunner(
+        model_dir,
+        slots=args.slots,
+        max_len=args.max_model_len,
+        prefill_tokens=args.prefill_tokens,
+        device="cuda" if args.device == "cuda" else "cpu",
+        dtype=args.dtype,
+    )
+
+
+def _neuronx_runner(args: LlmArgs, model_dir: Path) -> Runner:
+    from serve_apps.llm.runners.neuronx import NeuronxRunner
+
+    return NeuronxRunner(
+        model_dir,
+        slots=args.slots,
+        max_len=args.max_model_len,
+        tensor_parallel=args.tensor_parallel,
+        dtype=args.dtype,
+        sampling=args.sampling,
     )
 
 

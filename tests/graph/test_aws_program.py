@@ -170,7 +170,10 @@ def _service() -> dict[str, Any]:
 
 def test_an_engine_without_a_runner_is_warned_of() -> None:
     warnings = [d.message for d in dev().diagnostics if d.severity == "warning"]
-    assert any("services.mistral-7b.engine: this version has no runner" in text for text in warnings)
+    assert any(
+        "services.mistral-7b.engine: transformers-neuronx is no longer supported upstream" in text
+        for text in warnings
+    )
     assert not any("no runner" in d.message for d in evaluate("local").diagnostics)
 
 

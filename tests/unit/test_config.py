@@ -100,6 +100,12 @@ def test_a_valid_stack_gets_its_defaults() -> None:
             {"engine": "transformers-neuronx"},
             "engine 'transformers-neuronx' does not run on accelerator 'cpu'",
         ),
+        ({"engine": "vllm"}, "engine 'vllm' (vLLM on Neuron"),
+        ({"sampling": "device"}, "sampling 'device' is not possible on accelerator 'cpu'"),
+        (
+            {"accelerator": "neuron", "instanceType": "inf2.8xlarge", "slots": 1},
+            "slots is 1; transformers-neuronx cannot prefill a batch of one slot",
+        ),
         ({"tensorParallel": 2}, "tensorParallel 2 counts NeuronCores and must be 1 on accelerator 'cpu'"),
         ({"codeUrl": "s3://bucket/code"}, "services.chat.codeUrl: 's3://bucket/code' is not accepted"),
         (

@@ -10,9 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pydantic import ValidationError
 
 from serve_apps.llm.args import LlmArgs
 from serve_apps.llm.factory import EngineConfigError, build_engine, eos_ids
+from serve_apps.llm.runners.neuronx_library import NeuronLibraryError
 from serve_apps.llm.slot_engine import SlotEngine
 
 
@@ -26,9 +28,29 @@ def test_the_torch_engine_is_built_without_being_loaded(model_dir: Path) -> None
     assert engine.stats().slots == 3
 
 
-def test_an_engine_that_this_build_lacks_is_refused_before_any_model_is_fetched() -> None:
-    with pytest.raises(EngineConfigError, match=r"'transformers-neuronx' is not part of this build.*torch"):
-        build_engine(args(engine="transformers-neuronx", device="neuron", model="no/such-model"))
+def test_the_neuron_engine_is_built_where_its_library_is_not(model_dir: Path) -> None:
+    engine = build_engine(args(model=str(model_dir), engine="transformers-neuronx", device="neuron", slots=4))
+    assert isinstance(engine, SlotEngine)
+    assert engine.stats().slots == 4
+
+
+async def test_without_its_library_the_neuron_engine_says_where_it_is(model_dir: Path) -> None:
+    engine = build_engine(args(model=str(model_dir), engine="transformers-neuronx", device="neuron"))
+    with pytest.raises(NeuronLibraryError, match=r"pip\.repos\.neuron\.amazonaws\.com"):
+        await engine.start()
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"engine": "vllm"}, r"'vllm' .*is not part of this version; use transformers-neuronx on neuron"),
+        ({"engine": "transformers-neuronx"}, "does not run on device 'cpu'"),
+        ({"sampling": "device"}, "sampling 'device' is not possible with engine 'torch'"),
+    ],
+)
+def test_an_engine_that_does_not_fit_is_refused(changes: dict[str, Any], words: str) -> None:
+    with pytest.raises(ValidationError, match=words):
+        args(**changes)
 
 
 def test_a_length_beyond_the_model_is_refused_with_the_limit(model_dir: Path) -> None:

@@ -21,12 +21,9 @@ def pins(path: Path) -> dict[str, str]:
     return {match[1].lower(): match[2] for match in found if match}
 
 
-def test_there_are_two_images() -> None:
-    assert [path.name for path in DOCKERFILES] == [
-        "chat-ui.Dockerfile",
-        "cpu.Dockerfile",
-        "neuron.Dockerfile",
-    ]
+def test_there_are_three_images() -> None:
+    names = [path.name for path in DOCKERFILES]
+    assert names == ["chat-ui.Dockerfile", "cpu.Dockerfile", "neuron.Dockerfile"]
 
 
 @EACH
@@ -71,6 +68,43 @@ def test_images_and_tests_run_the_same_versions(name: str) -> None:
     assert {package: tested.get(package) for package in built} == built
 
 
-def test_one_version_of_ray_everywhere() -> None:
-    assert pins(ROOT / "requirements.txt")["ray"] == versions.RAY
-    assert pins(ROOT / "images/requirements-cpu.txt")["ray"] == versions.RAY
+@pytest.mark.parametrize(
+    "file", ["requirements.txt", "images/requirements-cpu.txt", "images/requirements-neuron.txt"]
+)
+def test_one_version_of_ray_everywhere(file: str) -> None:
+    assert pins(ROOT / file)["ray"] == versions.RAY
+
+
+def test_the_neuron_image_pins_everything_and_knows_the_real_wheels() -> None:
+    path = ROOT / "images/requirements-neuron.txt"
+    lines = [line for line in path.read_text().splitlines() if line and not line.startswith("#")]
+    assert lines[0] == "--extra-index-url https://pip.repos.neuron.amazonaws.com"
+    pinned = pins(path)
+    assert len(pinned) == len(lines) - 1
+    assert pinned["transformers-neuronx"].startswith("0.13.")
+    assert pinned["torch-neuronx"].startswith(f"{pinned['torch']}.")
+    # transformers 5 and today's torch need Python 3.11; the base image has 3.10.
+    assert pinned["transformers"].startswith("4.")
+
+
+def test_the_neuron_base_image_and_its_packages_are_of_one_sdk() -> None:
+    dockerfile = (ROOT / "images/neuron.Dockerfile").read_text()
+    base = re.search(r"^ARG NEURON_IMAGE=(\S+)$", dockerfile, re.MULTILINE)
+    assert base
+    torch = pins(ROOT / "images/requirements-neuron.txt")["torch"]
+    assert base[1].endswith(f":{torch}-neuronx-py310-sdk2.25.0-ubuntu22.04")
+
+
+def test_the_neuron_image_has_what_kuberay_calls_and_no_compiler() -> None:
+    dockerfile = (ROOT / "images/neuron.Dockerfile").read_text()
+    assert "command -v python bash wget ray" in dockerfile
+    purged = re.search(r"apt-get purge -y ([^&]+)&&", dockerfile)
+    assert purged
+    assert {"build-essential", "cmake", "g++", "gcc", "git", "make"} <= set(
+        purged[1].replace("\\", "").split()
+    )
+
+
+def test_the_stub_packages_are_installed_nowhere_else() -> None:
+    for file in ("requirements.txt", "requirements-local.txt", "images/requirements-cpu.txt"):
+        assert not {"transformers-neuronx", "torch-neuronx", "neuronx-cc"} & pins(ROOT / file).keys()

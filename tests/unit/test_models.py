@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from serve_apps.llm import models
+from serve_apps.llm import model_package, models
 from serve_apps.llm.args import MODEL_CACHE_ENV
 
 PACKAGE = "tiny-model"
@@ -60,7 +60,7 @@ def conversions(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         out.mkdir()
         (out / "config.json").write_text("{}")
 
-    monkeypatch.setattr(models, "_convert", convert)
+    monkeypatch.setattr(model_package, "_convert", convert)
     return log
 
 
@@ -83,7 +83,7 @@ def test_a_missing_directory_is_not_looked_up_on_the_hub(name: str) -> None:
 def test_a_package_is_converted_once(cache: Path, site: Path, conversions: Path) -> None:
     install_package(site, "1.0", ["weights.gguf"])
     first = models.resolve(REFERENCE)
-    assert first == cache / f"tiny-model-1.0-r{models.CONVERTER_REVISION}"
+    assert first == cache / f"tiny-model-1.0-r{model_package.CONVERTER_REVISION}"
     assert models.resolve(REFERENCE) == first
     assert conversions.read_text() == "weights.gguf\n"
 
@@ -120,7 +120,7 @@ def test_a_conversion_that_is_killed_leaves_nothing_that_could_be_used(
         os.kill(os.getpid(), signal.SIGKILL)
 
     with monkeypatch.context() as patch:
-        patch.setattr(models, "_convert", die_half_way)
+        patch.setattr(model_package, "_convert", die_half_way)
         process = FORK.Process(target=models.resolve, args=(REFERENCE,))
         process.start()
         process.join(60)

@@ -95,6 +95,12 @@ def test_a_neuron_service_keeps_its_name_and_type_and_gets_a_small_model_on_the_
     ServeDeploySchema.model_validate(config)
 
 
+def test_what_the_device_would_sample_is_sampled_on_the_host() -> None:
+    config, found = adapted(service(NEURON, sampling="device"))
+    assert config["applications"][0]["args"]["sampling"] == "host"
+    assert found["sampling"].was == "device"
+
+
 def test_placement_on_neuron_cores_stays_real() -> None:
     config, _ = adapted(service(NEURON))
     assert deployment(config, "Engine")["ray_actor_options"]["resources"] == {"neuron_cores": 2}

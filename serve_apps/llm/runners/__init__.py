@@ -23,6 +23,10 @@ from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
 
+class UnsupportedModelError(ValueError):
+    """The model needs something that the runner does not do; the message names it."""
+
+
 @dataclass(frozen=True)
 class SamplingParams:
     """How the next token of one request is chosen.

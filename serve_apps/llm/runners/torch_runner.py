@@ -25,7 +25,7 @@ from transformers import AutoConfig, AutoModelForCausalLM
 from transformers.utils.logging import disable_progress_bar
 
 from serve_apps.llm.args import DType
-from serve_apps.llm.runners import Capabilities, Prefill, Row, Sampled, SamplingParams
+from serve_apps.llm.runners import Capabilities, Prefill, Row, Sampled, SamplingParams, UnsupportedModelError
 from serve_apps.llm.runners.sampling import RequestSampler, sample
 from serve_apps.llm.runners.slot_cache import SlotCache
 
@@ -33,10 +33,6 @@ logger = logging.getLogger(__name__)
 
 _MIB = 2**20
 _CPU_QUOTA = Path("/sys/fs/cgroup/cpu.max")
-
-
-class UnsupportedModelError(ValueError):
-    """The model needs something that this runner does not do; the message names it."""
 
 
 class TorchRunner:

@@ -1,0 +1,62 @@
+"""What a model's files are, where they are kept, and how a directory of them comes to be complete."""
+
+from __future__ import annotations
+
+import fnmatch
+import os
+from pathlib import Path
+
+from serve_apps.llm.args import MODEL_CACHE_ENV
+
+# Everything but the weights: config, tokenizer, chat template.
+TOKENIZER_PATTERNS = ["*.json", "*.jinja", "*.txt", "tokenizer.model"]
+# Weights as safetensors only; the ignored ones are second copies that some repositories carry.
+PATTERNS = ["*.safetensors", *TOKENIZER_PATTERNS]
+IGNORED_PATTERNS = ["*/*", "consolidated*"]
+
+
+class ModelError(ValueError):
+    """A model that cannot be had; the message names it, the reason and the way out."""
+
+
+def model_cache() -> Path:
+    """Where converted and downloaded models are kept."""
+    configured = os.environ.get(MODEL_CACHE_ENV)
+    return Path(configured) if configured else Path.home() / ".cache" / "neuron-serve" / "models"
+
+
+def is_wanted(name: str, *, weights: bool) -> bool:
+    """Whether a file of a repository belongs to the model, or without `weights` to its tokenizer."""
+    if any(fnmatch.fnmatch(name, pattern) for pattern in IGNORED_PATTERNS):
+        return False
+    return any(fnmatch.fnmatch(name, pattern) for pattern in (PATTERNS if weights else TOKENIZER_PATTERNS))
+
+
+def checked_directory(model: str, directory: Path, *, weights: bool = False) -> Path:
+    """`directory`, if it has a config and, with `weights`, safetensors. Raises `ModelError`."""
+    if not (directory / "config.json").is_file():
+        raise ModelError(
+            f"model {model!r}: {directory} holds no config.json; name a directory in Hugging Face format "
+            "(config.json, *.safetensors, tokenizer.json)"
+        )
+    if weights and not any(directory.glob("*.safetensors")):
+        raise ModelError(
+            f"model {model!r}: holds no safetensors weights; name one that does, or a local directory with "
+            "converted weights"
+        )
+    return directory
+
+
+def make_durable(directory: Path) -> None:
+    """Readable for other users (safetensors writes mode 0600), and on the disk before the rename.
+
+    Without the sync a power cut after the rename could leave a complete name over incomplete files.
+    """
+    for path in directory.iterdir():
+        path.chmod(0o644)
+    for path in [*directory.iterdir(), directory]:
+        descriptor = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
