@@ -54,7 +54,8 @@ FailureKind = Literal[
     "queue_full",  # nothing started; safe to retry after `retry_after_s`
     "timeout",  # the request's life is over
     "slow_reader",  # the client stopped reading
-    "engine_error",  # the runner raised, or the engine is shutting down
+    "engine_error",  # the runner raised while it had the request
+    "engine_gone",  # the engine has failed or closes, and had nothing to do with it; safe to retry elsewhere
 ]
 
 

@@ -47,7 +47,9 @@ def keys_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
 class SlowEngine(ScriptedEngine):
     """Takes its time between two pieces, as a model does."""
 
-    async def generate(self, request: GenerationRequest) -> AsyncGenerator[Event, None]:
+    async def generate(
+        self, request: GenerationRequest, *, streamed: bool
+    ) -> AsyncGenerator[Event, None]:
         async with aclosing(super().generate(request)) as events:
             async for event in events:
                 yield event
