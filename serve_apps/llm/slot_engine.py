@@ -30,8 +30,9 @@ class SlotEngine(Engine):
     """Serves requests over one runner.
 
     `tokenizer` turns token ids into text; `eos_ids` end an answer. A request lives at most
-    `request_timeout_s`, waiting included; a step longer than `step_timeout_s` counts as hanging. At most `max_queue` requests wait beyond the free slots. A reader
-    that lets more than `max_unread_events` events pile up is cut off.
+    `request_timeout_s`, waiting included; a step longer than `step_timeout_s` counts as hanging. At most
+    `max_queue` requests wait beyond the free slots. A reader that lets more than `max_unread_events` events
+    pile up is cut off.
     """
 
     def __init__(
