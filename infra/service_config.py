@@ -127,6 +127,12 @@ class LlmService(Service):
     request_timeout_seconds: int = Field(
         default=300, ge=1, le=3600, description="Longest life of a request, waiting included."
     )
+    step_timeout_seconds: int = Field(
+        default=120,
+        ge=1,
+        description="Longest time of one prefill or decode step; a replica whose step takes longer hangs "
+        "and is replaced.",
+    )
     cpus_per_replica: Annotated[float, Field(gt=0, strict=False)] = Field(
         default=1.0, description="CPU cores that Ray reserves for a replica of the engine."
     )

@@ -60,7 +60,7 @@ class HaCluster:
         self._ray = RayCluster(
             project_dir=project_dir,
             token_file=token_file,
-            dashboard_host="0.0.0.0" if isinstance(hosts, Namespaces) else hosts.gateway,
+            dashboard_host=hosts.bind,
             dashboard_port=self._dashboard_port,
             app_env=app_env,
             workers=workers,
@@ -68,6 +68,7 @@ class HaCluster:
         )
         self.store = self._ray.store = Store(directory / "redis", hosts.gateway) if store else None
         self._parts: dict[str, ManagedProcess] = {}
+        self._kept_down: set[str] = set()
 
     @property
     def url(self) -> str:
@@ -77,8 +78,7 @@ class HaCluster:
     @property
     def ray(self) -> RayApi:
         """The head's REST API."""
-        host = self.hosts.address(HEAD) if isinstance(self.hosts, Namespaces) else self.hosts.gateway
-        return RayApi(f"http://{host}:{self._dashboard_port}", self._token)
+        return RayApi(f"http://{self.hosts.reach(HEAD)}:{self._dashboard_port}", self._token)
 
     def __enter__(self) -> HaCluster:
         try:
@@ -127,7 +127,7 @@ class HaCluster:
         """Hand Serve this config, with the addresses of this cluster."""
         options = {
             **serve_config.get("http_options", {}),
-            "host": "0.0.0.0" if isinstance(self.hosts, Namespaces) else self.hosts.gateway,
+            "host": self.hosts.bind,
             "port": self._ray.head_proxy_port,
         }
         self.ray.deploy({**serve_config, "http_options": options})
@@ -149,9 +149,7 @@ class HaCluster:
         self.wait(serving, what="Ray Serve's RUNNING", timeout_s=timeout_s)
         return time.monotonic() - began
 
-    def wait(
-        self, condition: Callable[[], bool], *, what: str, timeout_s: float = _START_TIMEOUT_S
-    ) -> None:
+    def wait(self, condition: Callable[[], bool], *, what: str, timeout_s: float = _START_TIMEOUT_S) -> None:
         """Poll until true. Raises `LocalRunError`."""
         deadline = time.monotonic() + timeout_s
         while not condition():
@@ -163,10 +161,22 @@ class HaCluster:
                 )
             time.sleep(_POLL_S)
 
+    def revive(self) -> None:
+        """Start again what has ended by itself, as Kubernetes does; what was killed here stays down."""
+        for name, part in list(self._parts.items()):
+            if not part.running and name not in self._kept_down:
+                part.kill()  # what it had started
+                self.start(name)
+
+    def complete(self) -> bool:
+        """Whether every part runs."""
+        return all(part.running for part in self._parts.values())
+
     # --- what happens to it -----------------------------------------------------------------------------
 
     def kill(self, name: str) -> None:
-        """The machine, pod or server is gone at once."""
+        """The machine, pod or server is gone at once, until `start`."""
+        self._kept_down.add(name)
         harm.kill(self._parts[name].identity)
         self._parts[name].exit_code()
 
@@ -179,8 +189,9 @@ class HaCluster:
         harm.resume(self._parts[name].identity)
 
     def drain(self, worker: str) -> float:
-        """SIGTERM, and after the pod's grace period SIGKILL; how long it took to end, seconds."""
+        """SIGTERM, and after the pod's grace period SIGKILL; how long that took, seconds."""
         part, began = self._parts[worker], time.monotonic()
+        self._kept_down.add(worker)
         harm.ask_to_end(part.identity)
         while part.running and time.monotonic() - began < self.service.worker_grace_s:
             time.sleep(_POLL_S)
@@ -213,5 +224,6 @@ class HaCluster:
         return self.hosts
 
     def _launch(self, command: Command) -> None:
+        self._kept_down.discard(command.name)
         part = ManagedProcess(command, logs=self.directory / "logs", cwd=self._project_dir)
         self._parts[command.name] = part

@@ -27,9 +27,18 @@ _NAMESPACE_FILES = Path("/etc/netns")
 
 
 class Hosts(Protocol):
-    """Addresses by the node's name. `gateway` is where programs outside the nodes listen for them."""
+    """Addresses by the node's name.
+
+    `gateway` is where programs outside the nodes listen for them, `bind` where the nodes' own HTTP servers
+    listen, and `reach` where those are found.
+    """
 
     gateway: str
+    bind: str
+
+    def reach(self, node: str) -> str:
+        """Address of the node's HTTP servers, for programs outside the nodes."""
+        ...
 
     def address(self, node: str) -> str:
         """IP address of the node."""
@@ -56,6 +65,11 @@ class Loopback:
     """Every node has an address in 127.0.0.0/8."""
 
     gateway = "127.0.0.1"
+    bind = "127.0.0.1"
+
+    def reach(self, node: str) -> str:  # noqa: ARG002
+        """See `Hosts`."""
+        return self.bind
 
     def __init__(self, nodes: Sequence[str]) -> None:
         self._next = _FIRST_HOST
@@ -86,6 +100,12 @@ class Loopback:
 
 class Namespaces:
     """Every node has a network namespace on one bridge, and a process namespace that dies as a whole."""
+
+    bind = "0.0.0.0"
+
+    def reach(self, node: str) -> str:
+        """See `Hosts`."""
+        return self._addresses[node]
 
     @staticmethod
     def possible() -> bool:

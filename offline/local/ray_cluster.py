@@ -90,7 +90,7 @@ class RayCluster:
 
     def proxies(self) -> dict[str, str]:
         """Where the proxies of the workers listen, `address:port` by name."""
-        return {name: f"{self.hosts.address(name)}:{self._proxy_ports[name]}" for name in self._workers}
+        return {name: f"{self.hosts.reach(name)}:{self._proxy_ports[name]}" for name in self._workers}
 
     def head(self, env: Mapping[str, str]) -> Command:
         """A head that runs no replica, as in the stack, with the dashboard and its REST API."""

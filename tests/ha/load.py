@@ -1,8 +1,8 @@
 """Clients, as a program of its own: `python -m tests.ha.load URL MODEL OUT [options]`.
 
-Plain requests come at a fixed rate, whether or not the ones before were answered; streams follow one another.
-No client repeats anything. One JSON line a request goes to OUT when it ends. SIGTERM: nothing new is sent, what
-is under way is awaited.
+Plain requests come at a fixed rate, whether or not the ones before were answered; streams follow one
+another. No client repeats anything. One JSON line a request goes to OUT when it ends. SIGTERM: nothing new is
+sent, what is under way is awaited.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ class Clients:
         await self._http.aclose()
 
     async def _open_loop(self) -> None:
-        under_way: set[asyncio.Task[None]] = set()
+        under_way: set[asyncio.Task[float]] = set()
         due = time.monotonic()
         while not self.stopping.is_set():
             task = asyncio.create_task(self._unary())
@@ -75,8 +75,9 @@ class Clients:
         await asyncio.gather(*under_way)
 
     async def _closed_loop(self) -> None:
-        while not self.stopping.is_set():
-            await self._unary()
+        while not self.stopping.is_set():  # noqa: ASYNC110 - time has to pass, not an event to come
+            # One that was refused comes back with another request when it was told to.
+            await asyncio.sleep(await self._unary())
 
     async def _streams(self) -> None:
         while not self.stopping.is_set():
@@ -93,16 +94,19 @@ class Clients:
     def _body(self, max_tokens: int, **more: Any) -> dict[str, Any]:
         return {"model": self._args.model, "prompt": "Once upon a time", "max_tokens": max_tokens, **more}
 
-    async def _unary(self) -> None:
-        record = Record("unary", time.time())
+    async def _unary(self) -> float:
+        """Ask once; how long to wait before the next time, seconds."""
+        record, retry_after_s = Record("unary", time.time()), 0.0
         try:
             answer = await self._http.post("/v1/completions", json=self._body(self._args.tokens))
             _take_status(record, answer, answer.text)
+            retry_after_s = float(answer.headers.get("retry-after", 0))
             if record.outcome == "ok":
                 record.tokens = answer.json()["usage"]["completion_tokens"]
         except httpx.HTTPError as error:
             record.error = repr(error)
         self._write(record)
+        return retry_after_s
 
     async def _stream(self, record: Record) -> None:
         body = self._body(self._args.stream_tokens, stream=True)

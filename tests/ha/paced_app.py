@@ -9,6 +9,7 @@ takes next to no CPU, so that two cores are enough for a cluster, its clients an
 import os
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from ray.serve import Application
@@ -23,8 +24,9 @@ from serve_apps.llm.slot_engine import SlotEngine
 IMPORT_PATH = "tests.ha.paced_app:build_app"
 STEP_S_ENV = "NEURON_SERVE_TEST_STEP_S"
 DEFAULT_STEP_S = 0.01
-# A prompt that begins with this makes its engine hang, as a device that never comes back.
-HANG = "HANG"
+# Who makes the file of this name in this directory makes one engine hang, as a device that never comes back.
+DIRECTORY_ENV = "NEURON_SERVE_TEST_DIRECTORY"
+HANG = "hang"
 _HANG_S = 3600
 
 
@@ -52,7 +54,7 @@ class PacedRunner:
     def __init__(self, args: LlmArgs, tokenizer: Tokenizer) -> None:
         self._step_s = float(os.environ.get(STEP_S_ENV, DEFAULT_STEP_S))
         self._word = tokenizer.encode(" word").ids[0]
-        self._hang_ids = tokenizer.encode(HANG).ids
+        self._hang = Path(os.environ[DIRECTORY_ENV]) / HANG
         self.capabilities = Capabilities(
             slots=args.slots,
             max_len=args.max_model_len,
@@ -67,13 +69,12 @@ class PacedRunner:
 
     def prefill(self, items: Sequence[Prefill]) -> list[Sampled]:
         """One step for all."""
-        hangs = any(self._hangs(item.ids) for item in items)
-        time.sleep(_HANG_S if hangs else self._step_s)
+        self._step()
         return [Sampled(self._word) for _ in items]
 
     def decode(self, rows: Sequence[Row]) -> list[Sampled]:
         """One step for all."""
-        time.sleep(self._step_s)
+        self._step()
         return [Sampled(self._word) for _ in rows]
 
     def release(self, slot: int) -> None:
@@ -82,5 +83,9 @@ class PacedRunner:
     def close(self) -> None:
         """Nothing is kept."""
 
-    def _hangs(self, ids: Sequence[int]) -> bool:
-        return list(ids[: len(self._hang_ids)]) == self._hang_ids
+    def _step(self) -> None:
+        if self._hang.exists():
+            with suppress(FileNotFoundError):  # another engine took it
+                self._hang.unlink()
+                time.sleep(_HANG_S)
+        time.sleep(self._step_s)
