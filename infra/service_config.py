@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, PositiveInt, field_validator, model_validator
 from pydantic.alias_generators import to_camel
 
+from infra.grace_periods import LONGEST_REQUEST_S
 from serve_apps.llm.args import DType, EngineName
 
 
@@ -125,7 +126,11 @@ class LlmService(Service):
         default=64, ge=0, description="Requests that may wait for a slot in a replica; one more gets 429."
     )
     request_timeout_seconds: int = Field(
-        default=300, ge=1, le=3600, description="Longest life of a request, waiting included."
+        default=300,
+        ge=1,
+        le=LONGEST_REQUEST_S,
+        description="Longest life of a request, waiting included. A worker that has to go waits for it, and "
+        "a node for its workers.",
     )
     step_timeout_seconds: int = Field(
         default=120,

@@ -7,6 +7,7 @@ by `Hosts` and by `entrance`.
 
 from __future__ import annotations
 
+import shutil
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -22,6 +23,7 @@ from offline.local.ports import free_ports
 from offline.local.processes import Command, ManagedProcess, kill_sessions
 from offline.local.ray_cluster import HEAD, RayCluster
 from offline.local.serve_api import RayApi, ServeStatus
+from offline.local.state import keep_ray_logs
 
 WORKERS = ("ray-worker-1", "ray-worker-2")
 _START_TIMEOUT_S = 180.0
@@ -107,6 +109,8 @@ class HaCluster:
     def close(self) -> None:
         """End everything."""
         kill_sessions(part.identity for part in self._parts.values())
+        keep_ray_logs(self._ray.directory, self.directory / "logs")
+        shutil.rmtree(self._ray.directory, ignore_errors=True)
         self.hosts.close()
 
     # --- what the operator does -------------------------------------------------------------------------

@@ -33,8 +33,8 @@ class Store:
         self.server = server or find_server()
         self._directory = directory
         self._host = host
-        self._ports = dict(zip((PRIMARY, REPLICA), free_ports(2, host), strict=True))
-        self.port = self._ports[PRIMARY]
+        self.port, replica = free_ports(2, host)
+        self._ports: dict[str, int] = {PRIMARY: self.port, REPLICA: replica}
         directory.mkdir(parents=True, exist_ok=True)
         self.password = secrets.token_hex(16)
         self.ca = directory / "ca.crt"

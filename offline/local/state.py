@@ -77,7 +77,7 @@ class StateDirectory:
         """
         kill_sessions(state.programs.values())
         if state.ray_directory:
-            self._keep_ray_logs(Path(state.ray_directory))
+            keep_ray_logs(Path(state.ray_directory), self.logs)
             shutil.rmtree(state.ray_directory, ignore_errors=True)
         current = self.load()
         if current is not None and current.run_id == state.run_id:
@@ -90,14 +90,6 @@ class StateDirectory:
                 shutil.rmtree(path)
             elif path.name != RUN_LOG:
                 path.unlink()
-
-    def _keep_ray_logs(self, ray_directory: Path) -> None:
-        """Move the logs of nodes and replicas to where the others are; those of the run before go."""
-        for logs in ray_directory.glob("*/session_2*/logs"):
-            kept = self.logs / f"ray-{logs.parent.parent.name}"
-            shutil.rmtree(kept, ignore_errors=True)
-            with suppress(FileNotFoundError):  # the guard and `stop` may both be at it
-                shutil.move(logs, kept)
 
     def lock(self) -> FileLock | None:
         """Hold the directory for one run until this process ends; None if another run holds it."""
@@ -123,3 +115,12 @@ class StateDirectory:
 def new_run_id() -> str:
     """Tells runs of the same stack apart."""
     return secrets.token_hex(8)
+
+
+def keep_ray_logs(ray_directory: Path, logs: Path) -> None:
+    """Move the logs of nodes and replicas to `logs`; those of the run before go."""
+    for found in ray_directory.glob("*/session_2*/logs"):
+        kept = logs / f"ray-{found.parent.parent.name}"
+        shutil.rmtree(kept, ignore_errors=True)
+        with suppress(FileNotFoundError):  # the guard and `stop` may both be at it
+            shutil.move(found, kept)

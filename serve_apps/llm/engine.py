@@ -9,7 +9,7 @@ request that fails says so as an event: an exception would arrive wrapped in the
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
@@ -93,7 +93,7 @@ class Engine(Protocol):
         """Load the model; returns when requests can be served. Raises what the runner raised."""
         ...
 
-    def generate(self, request: GenerationRequest) -> AsyncIterator[Event]:
+    def generate(self, request: GenerationRequest) -> AsyncGenerator[Event, None]:
         """Events of one request, ended by exactly one `Finished` or `Failed`.
 
         Closing the iterator, or cancelling the task that reads it, frees the slot within one step.

@@ -16,8 +16,9 @@ _VICTIM = WORKERS[0]
 def worker_killed(run: Experiment) -> None:
     """Its requests die with it, unless another worker's API had them; a new worker takes its place."""
     run.run_for(_BEFORE_S)
-    killed = time.time()
+    began = time.time()
     run.cluster.kill(_VICTIM)
+    killed = time.time()  # looking for its processes takes a moment
     run.mark("worker killed")
     run.run_for(5)
     run.cluster.start(_VICTIM)
@@ -28,7 +29,7 @@ def worker_killed(run: Experiment) -> None:
     outcome = run.outcome
     late = [record for record in outcome.lost if record.began > killed]
     outcome.expect(not late, f"{len(late)} requests were lost that began after the kill: {late[:2]}")
-    in_flight = [r for r in outcome.records if r.began <= killed < r.ended]
+    in_flight = [r for r in outcome.records if r.began <= killed and r.ended > began]
     outcome.figures["in flight"] = str(len(in_flight))
     silent = [r for r in outcome.lost if not r.error]
     outcome.expect(not silent, f"{len(silent)} requests ended without a word: {silent[:2]}")
