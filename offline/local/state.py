@@ -9,6 +9,7 @@ import dataclasses
 import json
 import secrets
 import shutil
+import time
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -48,6 +49,7 @@ class StateDirectory:
         self.logs = self.path / "logs"
         self.ray_token = self.path / "ray-token"
         self.api_keys = self.path / "api-keys"
+        self.store = self.path / "redis"
         self._state = self.path / "state.json"
 
     def load(self) -> RunState | None:
@@ -76,12 +78,27 @@ class StateDirectory:
         The guard is not among its processes; it ends by itself. A run that has started since is left alone.
         """
         kill_sessions(state.programs.values())
+        for file in self.path.glob("*.held"):
+            file.unlink(missing_ok=True)
+        shutil.rmtree(self.store, ignore_errors=True)
         if state.ray_directory:
             keep_ray_logs(Path(state.ray_directory), self.logs)
             shutil.rmtree(state.ray_directory, ignore_errors=True)
         current = self.load()
         if current is not None and current.run_id == state.run_id:
             self._state.unlink(missing_ok=True)
+
+    def hold(self, name: str, until: float) -> None:
+        """Keep a service that ends from being started again before this Unix time."""
+        self._held(name).write_text(str(until))
+
+    def held(self, name: str) -> bool:
+        """Whether `hold` still holds."""
+        file = self._held(name)
+        return file.exists() and float(file.read_text() or 0) > time.time()
+
+    def _held(self, name: str) -> Path:
+        return self.path / f"{name}.held"
 
     def forget_logs(self) -> None:
         """Remove the logs of the run before, but not the one that this run may be writing to."""
