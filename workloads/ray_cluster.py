@@ -25,7 +25,7 @@ WORKER_GROUP = "workers"
 # unless it is told where they are (https://github.com/ray-project/ray/issues/41161).
 _CA_CERTIFICATES = "/etc/ssl/certs/ca-certificates.crt"
 
-# A head asks each worker for its health and gives one up that fails five times: by its own settings after 15 s
+# A head asks workers for their health and gives one up that fails five times: by its own settings after 15 s
 # where connections are refused, and after 65 s where nothing answers. Until then, requests that went there
 # wait, and so do engines that have an answer for it. Asking more often makes that 5 s and 55 s. Waiting less
 # for each answer would also give workers up that are only cut off for half a minute, with their models.
