@@ -19,7 +19,7 @@ export GRADIO_ANALYTICS_ENABLED := False
 export DO_NOT_TRACK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup model browser redis local local-status local-stop check chaos test test-slow test-all docs clean
+.PHONY: help setup model browser redis local local-status local-stop hurt check chaos test test-slow test-all docs clean
 
 help: ## Show this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -48,6 +48,9 @@ local-status: setup ## What runs, where, and since when
 
 local-stop: setup ## Stop a detached run
 	@$(BIN)/python -m offline stop $(ARGS)
+
+hurt: setup ## Kill, pause or drain a part of a run with ARGS=--ha: make hurt ARGS="head"
+	@$(BIN)/python -m offline hurt $(ARGS)
 
 check: setup ## Lint, types, layers
 	@$(BIN)/ruff check .

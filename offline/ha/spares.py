@@ -36,10 +36,10 @@ def with_spares(
 TRY = """\
 Hurt it, and go on chatting:
 
-  python -m offline hurt head                 the head dies and comes back after a minute
-  python -m offline hurt worker-1             a worker dies; its requests do, too
-  python -m offline hurt worker-1 --drain     it ends its requests first, as a node that Karpenter drains
-  python -m offline hurt head --pause         the head stands still for a minute
-  python -m offline hurt redis --seconds 20   the store of the head's state is gone for 20 seconds
-  make local-status                           what runs meanwhile
+  make hurt ARGS="head"                 the head dies and comes back after a minute
+  make hurt ARGS="worker-1"             a worker dies; its requests do, too
+  make hurt ARGS="worker-1 --drain"     it ends its requests first, as on a node that Karpenter drains
+  make hurt ARGS="head --pause"         the head stands still for a minute
+  make hurt ARGS="redis --seconds 20"   the store of the head's state is gone for 20 seconds
+  make local-status                     what runs meanwhile
 """

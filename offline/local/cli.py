@@ -31,7 +31,7 @@ def add_commands(subparsers: Subparsers) -> None:
         run.add_argument(f"--{name}-port", default=port, type=_port, metavar="PORT", help=default)
     run.add_argument("--dashboard-port", default=8265, type=_port, metavar="PORT", help=f"of Ray {default}")
     run.add_argument(
-        "--ha", action="store_true", help="with two workers and Redis, to be hurt: python -m offline hurt"
+        "--ha", action="store_true", help="with two workers and Redis, to be hurt: make hurt ARGS=head"
     )
     run.add_argument("--detach", action="store_true", help="return when the model answers, and let it run")
     _add(subparsers, "status", _status, "show the run of a stack; exit code 0 if it runs, 3 if not")

@@ -1,4 +1,4 @@
-"""`make local ARGS=--ha` and `python -m offline hurt`, as a user tries them."""
+"""`make local ARGS=--ha` and `make hurt`, as a user tries them."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def spare(model_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator
     running = Stack.on_free_ports(tmp_path_factory.mktemp("ha"))
     started = running.offline(*running.run_arguments, "--ha", "--detach")
     assert started.returncode == 0, started.stdout + started.stderr
-    assert "python -m offline hurt head" in started.stdout
+    assert 'make hurt ARGS="head"' in started.stdout
     state = running.state
     yield running
     running.offline("stop")

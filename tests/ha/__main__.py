@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import signal
 import sys
 import tempfile
 import time
@@ -69,6 +70,7 @@ def main() -> int:
         return 0
     if unknown := set(args.only) - set(SCENARIOS):
         parser.error(f"no scenario {', '.join(sorted(unknown))}; --list names them")
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C: nothing stays behind
     out = args.out or Path(tempfile.mkdtemp(prefix="chaos-"))
     return _play(args.only or list(SCENARIOS), out, one_host=args.one_host)
 

@@ -218,6 +218,10 @@ class Fleet:
             self.close()
             raise
 
+    def discard(self) -> None:
+        """Do not use the cluster again."""
+        self._made_for = None
+
     def close(self) -> None:
         """End the cluster, if there is one."""
         if self._cluster:

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from offline.local.errors import LocalRunError
 from offline.local.local_service import LocalService
 from tests.ha import control_plane, data_plane, load_and_faults
 from tests.ha.experiment import Experiment, Fleet, Load, Outcome
@@ -73,5 +74,9 @@ def run(scenario: Scenario, fleet: Fleet, directory: Path, say: Callable[[str], 
     """Play it on a healthy cluster. `directory` takes what clients report."""
     with fleet.cluster(scenario.service(), store=scenario.store) as cluster:
         with Experiment(cluster, scenario.load, directory, say) as experiment:
-            scenario.play(experiment)
+            try:
+                scenario.play(experiment)
+            except LocalRunError as error:
+                experiment.outcome.findings.append(str(error))
+                fleet.discard()
         return experiment.outcome
