@@ -18,6 +18,7 @@ from rich.table import Table
 
 from tests.ha import report
 from tests.ha.experiment import ROOT, Fleet, Outcome
+from tests.ha.load import Record
 from tests.ha.scenarios import SCENARIOS, Scenario, run
 
 DOCUMENT = ROOT / "docs" / "high-availability.md"
@@ -63,7 +64,12 @@ def main() -> int:
     parser.add_argument("--list", action="store_true", help="name the scenarios, and play none")
     parser.add_argument("--only", action="append", default=[], metavar="NAME", help="may be given again")
     parser.add_argument("--one-host", action="store_true", help="no namespaces, even where they are possible")
-    parser.add_argument("--out", type=Path, metavar="DIR", help="what clients reported, and logs")
+    parser.add_argument(
+        "--out",
+        type=Path,
+        metavar="DIR",
+        help="what clients reported, and logs; with --only, of a run before",
+    )
     args = parser.parse_args()
     if args.list:
         print("\n".join(f"{name:<26} {s.play.__doc__}" for name, s in SCENARIOS.items()))
@@ -89,20 +95,35 @@ def _play(names: list[str], out: Path, *, one_host: bool) -> int:
                     console.print(f"{name}: needs root on Linux, left out", style="yellow")
                     continue
                 board.current = name
-                directory = out / name.replace(" ", "-").replace(",", "")
-                played[name] = run(scenario, fleet, directory, board.say)
-                (directory / "outcome.json").write_text(json.dumps(asdict(played[name])))
+                played[name] = run(scenario, fleet, _directory(out, name), board.say)
+                (_directory(out, name) / "outcome.json").write_text(json.dumps(asdict(played[name])))
                 board.done(scenario, played[name])
     finally:
         fleet.close()
-    if set(played) == set(SCENARIOS):
-        report.write_document(DOCUMENT, played, separate_hosts=fleet.separate_hosts)
-        report.draw(PICTURE, played["head killed"], played["head killed, no store"])
+    every = {name: played.get(name) or _of_a_run_before(out, name) for name in SCENARIOS}
+    all_played = {name: outcome for name, outcome in every.items() if outcome}
+    if set(all_played) == set(SCENARIOS):
+        report.write_document(DOCUMENT, all_played, separate_hosts=fleet.separate_hosts)
+        report.draw(PICTURE, all_played["head killed"], all_played["head killed, no store"])
         console.print(f"wrote {os.path.relpath(DOCUMENT)} and {os.path.relpath(PICTURE)}")
     broken = [name for name, outcome in played.items() if outcome.findings]
     if broken:
         console.print(f"promises broken: {', '.join(broken)}", style="red")
     return 1 if broken else 0
+
+
+def _directory(out: Path, name: str) -> Path:
+    return out / name.replace(" ", "-").replace(",", "")
+
+
+def _of_a_run_before(out: Path, name: str) -> Outcome | None:
+    file = _directory(out, name) / "outcome.json"
+    if not file.exists():
+        return None
+    saved = json.loads(file.read_text())
+    saved["records"] = [Record(**record) for record in saved["records"]]
+    saved["marks"] = [(when, what) for when, what in saved["marks"]]
+    return Outcome(**saved)
 
 
 if __name__ == "__main__":
