@@ -16,6 +16,7 @@ from typing import Any
 from offline.ha import harm
 from offline.ha.entrance import entrance
 from offline.ha.hosts import Hosts, Namespaces
+from offline.ha.spares import WORKERS
 from offline.ha.store import PRIMARY, REPLICA, Store
 from offline.local.errors import LocalRunError
 from offline.local.local_service import LocalService
@@ -25,7 +26,6 @@ from offline.local.ray_cluster import HEAD, RayCluster
 from offline.local.serve_api import RayApi, ServeStatus
 from offline.local.state import keep_ray_logs
 
-WORKERS = ("ray-worker-1", "ray-worker-2")
 _START_TIMEOUT_S = 180.0
 _POLL_S = 0.25
 
@@ -201,10 +201,6 @@ class HaCluster:
             time.sleep(_POLL_S)
         harm.kill(part.identity)
         return time.monotonic() - began
-
-    def is_running(self, name: str) -> bool:
-        """Whether the program itself has not ended."""
-        return self._parts[name].running
 
     def move_head(self) -> None:
         """Give the head another address, as a new pod has. Its workers still know the old one."""

@@ -11,6 +11,8 @@ from tests.ha.service import with_changes
 DOWN_S = 60.0
 _BEFORE_S = 3.0
 _AFTER_S = 5.0
+# Shorter than the time after which a head gives up workers that do not answer.
+_INTERRUPTION_S = 30.0
 
 
 def head_killed(run: Experiment) -> None:
@@ -58,12 +60,25 @@ def head_moved(run: Experiment) -> None:
     run.outcome.expect_nothing_lost()
 
 
+def head_stands_still(run: Experiment) -> None:
+    """Its processes are stopped for half a minute, with their connections open."""
+    run.run_for(_BEFORE_S)
+    run.cluster.pause(HEAD)
+    run.mark("head stopped")
+    run.run_for(_INTERRUPTION_S)
+    run.cluster.resume(HEAD)
+    run.mark("head goes on")
+    run.recover()
+    run.run_for(_AFTER_S)
+    run.outcome.expect_nothing_lost()
+
+
 def head_cut_off(run: Experiment) -> None:
     """Not a packet between head and workers for half a minute; both sides live."""
     run.run_for(_BEFORE_S)
     run.cluster.partition(HEAD)
     run.mark("head cut off")
-    run.run_for(30)
+    run.run_for(_INTERRUPTION_S)
     run.cluster.heal(HEAD)
     run.mark("network back")
     run.recover()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 
-from offline.ha.cluster import WORKERS
+from offline.ha.spares import WORKERS
 from tests.ha.experiment import Experiment
 from tests.ha.service import with_changes
 

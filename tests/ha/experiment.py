@@ -17,8 +17,9 @@ from typing import Any
 
 import psutil
 
-from offline.ha.cluster import WORKERS, HaCluster
+from offline.ha.cluster import HaCluster
 from offline.ha.hosts import Hosts, Loopback, Namespaces
+from offline.ha.spares import WORKERS
 from offline.local.local_service import LocalService
 from offline.local.ray_cluster import HEAD
 from serve_apps.llm.args import MODEL_CACHE_ENV

@@ -44,6 +44,7 @@ SCENARIOS = {
         Scenario("Redis killed", NOTHING_LOST, control_plane.redis_killed),
         Scenario("Redis fails over", NOTHING_LOST, control_plane.redis_fails_over),
         Scenario("head cut off", NOTHING_LOST, control_plane.head_cut_off, needs_separate_hosts=True),
+        Scenario("head stands still", NOTHING_LOST, control_plane.head_stands_still),
         Scenario("worker killed", "only what was in flight on it", data_plane.worker_killed),
         Scenario("worker drained", NOTHING_LOST, data_plane.worker_drained),
         Scenario("code rollout", NOTHING_LOST, data_plane.code_rolled_out),
