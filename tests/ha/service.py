@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from dataclasses import replace
 from typing import Any
 
 from infra.service_config import LlmService
@@ -44,7 +45,8 @@ def service(*, step_s: float | None = DEFAULT_STEP_S, **changes: Any) -> LocalSe
         application = made.serve_config["applications"][0]
         application["import_path"] = IMPORT_PATH
         application["runtime_env"]["env_vars"] = {STEP_S_ENV: str(step_s)}
-    return made
+    # Room for one replica more than the stack's own, because nobody adds a worker here.
+    return replace(made, worker=replace(made.worker, cpus=made.worker.cpus + 1))
 
 
 def with_changes(config: dict[str, Any], **changes: Any) -> dict[str, Any]:
