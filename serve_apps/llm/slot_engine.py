@@ -105,7 +105,7 @@ class SlotEngine(Engine):
         if busy_s > self._step_timeout_s:
             raise EngineDeadError(
                 f"the engine hangs: a step has been running for {busy_s:.0f} s, "
-                f"the limit is {self._step_timeout_s:g} s"
+                f"step_timeout_s is {self._step_timeout_s:g}"
             )
 
     def stats(self) -> EngineStats:
