@@ -146,10 +146,6 @@ class RayCluster:
             "--log-color=false",
             "--block",
         ]
-        if self.store and name == HEAD:
-            # While a head starts, the proxies of the workers must not miss their short deadlines; in a
-            # cluster the head has CPUs of its own.
-            argv = ["nice", "-n", "10", *argv]
         return self.hosts.on(name, Command(name, argv, {**env, **self._env}))
 
 

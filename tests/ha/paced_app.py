@@ -23,7 +23,7 @@ from serve_apps.llm.slot_engine import SlotEngine
 
 IMPORT_PATH = "tests.ha.paced_app:build_app"
 STEP_S_ENV = "NEURON_SERVE_TEST_STEP_S"
-DEFAULT_STEP_S = 0.02
+DEFAULT_STEP_S = 0.04
 # Who makes the file of this name in this directory makes one engine hang, as a device that never comes back.
 DIRECTORY_ENV = "NEURON_SERVE_TEST_DIRECTORY"
 HANG = "hang"
