@@ -52,7 +52,7 @@ class RayCluster:
         hosts: Hosts | None = None,
     ) -> None:
         self._dashboard = (dashboard_host, dashboard_port)
-        self._workers = workers
+        self.workers = workers
         self.hosts = hosts or Loopback((HEAD, *workers))
         count = 2 + 2 * (1 + len(workers))
         self._gcs_port, self._client_port, *ports = free_ports(count, "127.0.0.1")
@@ -90,7 +90,7 @@ class RayCluster:
 
     def proxies(self) -> dict[str, str]:
         """Where the proxies of the workers listen, `address:port` by name."""
-        return {name: f"{self.hosts.reach(name)}:{self._proxy_ports[name]}" for name in self._workers}
+        return {name: f"{self.hosts.reach(name)}:{self._proxy_ports[name]}" for name in self.workers}
 
     def head(self, env: Mapping[str, str]) -> Command:
         """A head that runs no replica, as in the stack, with the dashboard and its REST API."""

@@ -10,17 +10,16 @@ from typing import Any
 import httpx
 
 from offline.errors import OfflineError
-from offline.ha.entrance import NAME as ENTRANCE
-from offline.ha.entrance import entrance
 from offline.ha.spares import TRY, WORKERS, with_spares
 from offline.ha.store import PRIMARY, Store, find_server
 from offline.local.errors import LocalRunError
 from offline.local.first_answer import ask
 from offline.local.options import RunOptions, url
+from offline.local.parts import Parts
 from offline.local.ports import conflicts
 from offline.local.preparation import Plan, make_plan, model_cache, pick_service
 from offline.local.processes import Command, identity_of
-from offline.local.ray_cluster import HEAD, WORKER, RayCluster
+from offline.local.ray_cluster import WORKER, RayCluster
 from offline.local.report import Progress, Summary, substitution_lines
 from offline.local.serve_api import RayApi
 from offline.local.state import RunState, StateDirectory, new_run_id
@@ -104,7 +103,7 @@ class LocalRun:
         cluster, ray = self._ray_cluster(plan)
         self._start_ray(cluster, ray, plan)
         self._wait_for_replicas(ray, plan)
-        recoveries = self._recoveries(cluster, ray, plan)
+        recoveries = self._parts(cluster, plan).recoveries(lambda: self._answers(ray, plan))
         if plan.llm:
             with self._progress.stage("first answer") as stage:
                 stage.result = ask(self._api_url, plan.llm.served_name, self._api_key, _ANSWER_TIMEOUT_S)
@@ -177,7 +176,10 @@ class LocalRun:
             supervisor.wait(lambda: ray.alive_nodes() == nodes, what="the worker", timeout_s=_NODE_TIMEOUT_S)
             stage.result = service.worker.summary()
         if self._options.ha:
-            supervisor.launch(self._entrance(cluster))
+            supervisor.launch(self._parts(cluster, plan).entrance())
+
+    def _parts(self, cluster: RayCluster, plan: Plan) -> Parts:
+        return Parts(cluster, plan.service, self._options.api, self._directory.path)
 
     def _config(self, cluster: RayCluster, plan: Plan) -> dict[str, Any]:
         if not self._options.ha:
@@ -186,27 +188,6 @@ class LocalRun:
         for line in substitution_lines(found)[1:]:
             self._progress.note(line)
         return config
-
-    def _entrance(self, cluster: RayCluster) -> Command:
-        api = self._options.api
-        return entrance(self._directory.path, api.host, api.port, cluster.proxies())
-
-    def _recoveries(self, cluster: RayCluster, ray: RayApi, plan: Plan) -> dict[str, Recovery]:
-        """How to bring back the parts that may die: workers, and in a run with spare parts everything."""
-
-        def answers() -> bool:
-            return self._answers(ray, plan)
-
-        ha, service, store = self._options.ha, plan.service, cluster.store
-        recoveries = {
-            name: Recovery(lambda name=name: cluster.worker(service.worker, name), answers, ha)
-            for name in self._workers
-        }
-        if store:
-            recoveries[HEAD] = Recovery(lambda: cluster.head(service.head_env), answers, ha)
-            recoveries[PRIMARY] = Recovery(lambda: store.command(PRIMARY), store.answers, ha)
-            recoveries[ENTRANCE] = Recovery(lambda: self._entrance(cluster), answers)
-        return recoveries
 
     def _wait_for_replicas(self, ray: RayApi, plan: Plan) -> None:
         with self._progress.stage("deploy") as stage:

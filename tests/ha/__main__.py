@@ -17,7 +17,8 @@ from rich.live import Live
 from rich.table import Table
 
 from tests.ha import report
-from tests.ha.experiment import ROOT, Fleet, Outcome
+from tests.ha.experiment import ROOT, Outcome
+from tests.ha.fleet import Fleet
 from tests.ha.load import Record
 from tests.ha.scenarios import SCENARIOS, Scenario, run
 

@@ -9,7 +9,7 @@ import pytest
 
 from offline.errors import OfflineError
 from offline.ha.store import find_server
-from tests.ha.experiment import Fleet
+from tests.ha.fleet import Fleet
 
 
 @pytest.fixture(scope="session", autouse=True)

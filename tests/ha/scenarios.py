@@ -9,7 +9,8 @@ from pathlib import Path
 from offline.local.errors import LocalRunError
 from offline.local.local_service import LocalService
 from tests.ha import control_plane, data_plane, load_and_faults
-from tests.ha.experiment import Experiment, Fleet, Load, Outcome
+from tests.ha.experiment import Experiment, Load, Outcome
+from tests.ha.fleet import Fleet
 from tests.ha.service import service
 
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from tests.ha.experiment import Fleet, Outcome
+from tests.ha.experiment import Outcome
+from tests.ha.fleet import Fleet
 from tests.ha.scenarios import SCENARIOS, run
 
 

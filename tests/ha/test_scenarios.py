@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.ha.experiment import Fleet
+from tests.ha.fleet import Fleet
 from tests.ha.scenarios import SCENARIOS, run
 
 pytestmark = pytest.mark.slow
