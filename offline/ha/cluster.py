@@ -21,7 +21,7 @@ from offline.ha.store import PRIMARY, REPLICA, Store
 from offline.local.errors import LocalRunError
 from offline.local.local_service import LocalService
 from offline.local.ports import free_ports
-from offline.local.processes import Command, ManagedProcess, kill_sessions
+from offline.local.processes import Command, ManagedProcess, kill_sessions, session_members
 from offline.local.ray_cluster import HEAD, RayCluster
 from offline.local.serve_api import RayApi, ServeStatus
 from offline.local.state import keep_ray_logs
@@ -216,7 +216,7 @@ class HaCluster:
 
     def processes(self, name: str) -> list[int]:
         """Ids of the living processes of a part."""
-        return [process.pid for process in harm.session_members([self._parts[name].identity])]
+        return [process.pid for process in session_members([self._parts[name].identity])]
 
     def _namespaces(self) -> Namespaces:
         if not isinstance(self.hosts, Namespaces):
