@@ -27,9 +27,11 @@ _CA_CERTIFICATES = "/etc/ssl/certs/ca-certificates.crt"
 
 # A head asks workers for their health and gives one up that fails five times: by its own settings after 15 s
 # where connections are refused, and after 65 s where nothing answers. Until then, requests that went there
-# wait, and so do engines that have an answer for it. Asking more often makes that 5 s and 55 s. Waiting less
-# for each answer would also give workers up that are only cut off for half a minute, with their models.
-_NODE_HEALTH_CHECK = {"RAY_health_check_period_ms": "1000"}
+# wait, and so do engines that have an answer for it: so it asks more often, and a refusal counts after 5 s.
+# It waits longer for each answer, because a network that was gone for 30 s is gone for 51 s to TCP, which
+# doubles the time between two attempts: with 10 s for an answer, and so 55 s in all, workers that were cut
+# off for half a minute were given up with their models. With 15 s it is 80 s.
+_NODE_HEALTH_CHECK = {"RAY_health_check_period_ms": "1000", "RAY_health_check_timeout_ms": "15000"}
 # A worker without a replica is given up after this long; longer than Serve's own delay before it removes
 # one, so that a lull does not cost a model load.
 _IDLE_TIMEOUT_S = 300
