@@ -32,7 +32,7 @@ class Load:
 
     rate: float = 12.0
     clients: int = 0
-    streams: int = 3
+    streams: int = 2
     tokens: int = 8
     stream_tokens: int = 200
 

@@ -32,7 +32,7 @@ NOTHING_LOST = "no request lost"
 SCENARIOS = {
     scenario.name: scenario
     for scenario in (
-        Scenario("head killed", NOTHING_LOST, control_plane.head_killed),
+        Scenario("head killed", NOTHING_LOST, control_plane.head_killed, load=Load(streams=3)),
         Scenario(
             "head killed, no store", "lost after the restart", control_plane.head_killed_for_good, store=False
         ),
