@@ -44,6 +44,7 @@ def head_killed_for_good(run: Experiment) -> None:
     # A worker aborts when it meets a head that does not know it; pods would be started again.
     began = run.outcome.at("head starts")
     run.wait(lambda: len(run.outcome.lost) - lost_before >= 50, "clients notice", timeout_s=90)
+    run.run_for(15)
     run.outcome.figures["lost while the head was down"] = str(lost_before)
     after = [record for record in run.outcome.lost if record.ended > began]
     run.outcome.expect(len(after) >= 50, "no request was lost; the scenario cannot show a loss")
