@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, PositiveInt, field_validator, model_validator
 
 from infra.config_model import ConfigModel
+from infra.grace_periods import LONGEST_REQUEST_S
 from infra.model_shape import ModelShape
 from serve_apps.llm.args import DType, EngineName, Sampling
 
@@ -141,7 +142,17 @@ class LlmService(Service):
         default=64, ge=0, description="Requests that may wait for a slot in a replica; one more gets 429."
     )
     request_timeout_seconds: int = Field(
-        default=300, ge=1, le=3600, description="Longest life of a request, waiting included."
+        default=300,
+        ge=1,
+        le=LONGEST_REQUEST_S,
+        description="Longest life of a request, waiting included. A worker that has to go waits for it, and "
+        "a node for its workers.",
+    )
+    step_timeout_seconds: int = Field(
+        default=120,
+        ge=1,
+        description="Longest time of one prefill or decode step; a replica whose step takes longer hangs "
+        "and is replaced.",
     )
     cpus_per_replica: Annotated[float, Field(gt=0, strict=False)] = Field(
         default=1.0, description="CPU cores that Ray reserves for a replica of the engine."

@@ -5,13 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from infra import versions
+from infra import grace_periods, versions
 from infra.bucket_layout import RAY_SERVICE_ACCOUNT, BucketLayout
 from infra.pod_security import restricted_container_manifest
-from infra.service_config import LlmService, Service
+from infra.service_config import BringYourOwnService, LlmService
 from serve_apps.llm.args import API_KEYS_FILE_ENV
 from workloads.placement import Placement
-from workloads.serve_config import SERVE_PORT
+from workloads.serve_config import SERVE_PORT, longest_request_s
 
 # Where the API keys' secret is mounted, and its only file.
 API_KEYS_DIRECTORY = "/etc/neuron-serve/api-keys"
@@ -26,9 +26,13 @@ WORKER_GROUP = "workers"
 # unless it is told where they are (https://github.com/ray-project/ray/issues/41161).
 _CA_CERTIFICATES = "/etc/ssl/certs/ca-certificates.crt"
 
-# `ray start --block` drains for this long after SIGTERM; a pod's grace period must be longer, or the kubelet
-# kills replicas that still answer. Both are above the longest request.
-_DRAIN_MARGIN_S = 30
+# A head asks workers for their health and gives one up that fails five times: by its own settings after 15 s
+# where connections are refused, and after 65 s where nothing answers. Until then, requests that went there
+# wait, and so do engines that have an answer for it: so it asks more often, and a refusal counts after 5 s.
+# It waits longer for each answer, because a network that was gone for 30 s is gone for 51 s to TCP, which
+# doubles the time between two attempts: with 10 s for an answer, and so 55 s in all, workers that were cut
+# off for half a minute were given up with their models. With 15 s it is 80 s.
+_NODE_HEALTH_CHECK = {"RAY_health_check_period_ms": "1000", "RAY_health_check_timeout_ms": "15000"}
 # A worker without a replica is given up after this long; longer than Serve's own delay before it removes
 # one, so that a lull does not cost a model load.
 _IDLE_TIMEOUT_S = 300
@@ -56,7 +60,7 @@ class StoreAccess:
 
 def ray_cluster(
     name: str,
-    service: Service,
+    service: LlmService | BringYourOwnService,
     placement: Placement,
     secrets: SecretNames,
     *,
@@ -111,7 +115,12 @@ def _use_bucket(cluster: dict[str, Any], bucket: BucketLayout) -> None:
 
 
 def _worker_group(
-    name: str, service: Service, placement: Placement, secrets: SecretNames, *, autoscaled: bool
+    name: str,
+    service: LlmService | BringYourOwnService,
+    placement: Placement,
+    secrets: SecretNames,
+    *,
+    autoscaled: bool,
 ) -> dict[str, Any]:
     template = _pod_template(name, "worker", service, secrets, autoscaled=autoscaled)
     resources = {
@@ -179,9 +188,12 @@ def pod_labels(name: str, role: str) -> dict[str, str]:
 
 
 def _pod_template(
-    name: str, role: str, service: Service, secrets: SecretNames, *, autoscaled: bool
+    name: str, role: str, service: LlmService | BringYourOwnService, secrets: SecretNames, *, autoscaled: bool
 ) -> dict[str, Any]:
-    drain_s = (service.request_timeout_seconds if isinstance(service, LlmService) else 0) + _DRAIN_MARGIN_S
+    longest_s = longest_request_s(name, service)
+    is_head = role == "head"
+    drain_s = grace_periods.HEAD_DRAIN_S if is_head else grace_periods.drain_s(longest_s)
+    grace_s = grace_periods.HEAD_GRACE_S if is_head else grace_periods.pod_grace_s(longest_s)
     container: dict[str, Any] = {
         "name": f"ray-{role}",
         "image": service.image,
@@ -190,12 +202,13 @@ def _pod_template(
         "ports": _ports(role),
         "securityContext": restricted_container_manifest(read_only_root=False),
     }
-    if role == "head":
+    if is_head:
+        container["env"] += [{"name": name, "value": value} for name, value in _NODE_HEALTH_CHECK.items()]
         size = {"cpu": f"{round(service.head.cpus * 1000)}m", "memory": f"{service.head.memory_gib:g}Gi"}
         container["resources"] = {"requests": size, "limits": size}
     spec: dict[str, Any] = {
         "containers": [container],
-        "terminationGracePeriodSeconds": drain_s + _DRAIN_MARGIN_S,
+        "terminationGracePeriodSeconds": grace_s,
     }
     if autoscaled:
         # Ray's autoscaler v2 replaces pods itself and refuses any other policy.

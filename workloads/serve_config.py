@@ -5,10 +5,12 @@ What a stack's own deployments say is checked by `serve_schema`, because Ray ign
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
 from infra.config_errors import ConfigError
+from infra.grace_periods import LONGEST_REQUEST_S, PROXY_GRACE_S
 from infra.service_config import BringYourOwnService, LlmService
 from serve_apps.llm.args import LlmArgs
 from workloads.placement import API_CPUS, Placement
@@ -28,11 +30,11 @@ _DEVICES = {"cpu": "cpu", "nvidia": "cuda", "neuron": "neuron"}
 _TARGET_SLOT_USE = 0.8
 # A replica is dear to start (minutes of model load), so it is not given up for a short lull.
 _DOWNSCALE_DELAY_S = 600
-# A request may use its whole time before the proxy gives up on it, so that the app's own answer wins.
-_PROXY_GRACE_S = 15
 # Serve asks replicas for their health this often; three failures replace one.
 _HEALTH_CHECK_PERIOD_S = 5
 _HEALTH_CHECK_TIMEOUT_S = 10
+# Of a deployment that says nothing else (DEFAULT_GRACEFUL_SHUTDOWN_TIMEOUT_S of ray.serve 2.60).
+_SERVE_SHUTDOWN_S = 20
 _OVERLOAD = {"status_code": 503, "retry_after_s": 1}
 
 
@@ -42,7 +44,7 @@ def serve_config(
     """The whole Serve config of one service, without its release id. Raises `ConfigError`."""
     http_options: dict[str, Any] = {"host": "0.0.0.0", "port": SERVE_PORT}
     if isinstance(service, LlmService):
-        http_options["request_timeout_s"] = service.request_timeout_seconds + _PROXY_GRACE_S
+        http_options["request_timeout_s"] = service.request_timeout_seconds + PROXY_GRACE_S
         application = _llm_application(name, service, placement)
     else:
         application = _own_application(name, service)
@@ -84,6 +86,7 @@ def _llm_application(name: str, service: LlmService, placement: Placement) -> di
         sampling=service.sampling,
         max_queue=service.max_queue,
         request_timeout_s=service.request_timeout_seconds,
+        step_timeout_s=service.step_timeout_seconds,
         auth=service.auth,
     )
     return {
@@ -112,7 +115,7 @@ def _api_deployment(service: LlmService, placement: Placement) -> dict[str, Any]
         "backpressure_config": _OVERLOAD,
         "health_check_period_s": _HEALTH_CHECK_PERIOD_S,
         "health_check_timeout_s": _HEALTH_CHECK_TIMEOUT_S,
-        "graceful_shutdown_timeout_s": service.request_timeout_seconds + _PROXY_GRACE_S,
+        "graceful_shutdown_timeout_s": service.request_timeout_seconds + PROXY_GRACE_S,
         "ray_actor_options": {"num_cpus": API_CPUS},
     }
 
@@ -135,7 +138,9 @@ def _engine_deployment(service: LlmService, placement: Placement) -> dict[str, A
         "max_queued_requests": service.slots + service.max_queue,
         "health_check_period_s": _HEALTH_CHECK_PERIOD_S,
         "health_check_timeout_s": _HEALTH_CHECK_TIMEOUT_S,
-        "graceful_shutdown_timeout_s": service.request_timeout_seconds,
+        "graceful_shutdown_timeout_s": service.request_timeout_seconds + PROXY_GRACE_S,
+        # An old replica ends before a new one starts: there are no spare NeuronCores for both.
+        "max_surge_percent": 0,
         "ray_actor_options": actor_options,
     }
 
@@ -163,6 +168,22 @@ def _own_application(name: str, service: BringYourOwnService) -> dict[str, Any]:
         "runtime_env": _runtime_env(service.code_url),
         "deployments": service.deployments,
     }
+
+
+def longest_request_s(name: str, service: LlmService | BringYourOwnService) -> int:
+    """How long a replica may need to end its requests, seconds. Raises `ConfigError`."""
+    if isinstance(service, LlmService):
+        return service.request_timeout_seconds
+    longest = _SERVE_SHUTDOWN_S
+    for index, deployment in enumerate(service.deployments):
+        patience_s = deployment.get("graceful_shutdown_timeout_s", _SERVE_SHUTDOWN_S)
+        if not isinstance(patience_s, int | float) or not 0 <= patience_s <= LONGEST_REQUEST_S:
+            raise ConfigError(
+                f"services.{name}.deployments[{index}].graceful_shutdown_timeout_s: {patience_s!r} is not "
+                f"possible, a node waits for its pods for an hour; choose 0 to {LONGEST_REQUEST_S}"
+            )
+        longest = max(longest, math.ceil(patience_s))
+    return longest
 
 
 def _runtime_env(code_url: str | None) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""The commands `run`, `status` and `stop` of `python -m offline`."""
+"""The commands `run`, `status`, `stop` and `hurt` of `python -m offline`."""
 
 from __future__ import annotations
 
@@ -30,9 +30,18 @@ def add_commands(subparsers: Subparsers) -> None:
         run.add_argument(f"--{name}-host", default=_LOOPBACK, metavar="ADDRESS", help=default)
         run.add_argument(f"--{name}-port", default=port, type=_port, metavar="PORT", help=default)
     run.add_argument("--dashboard-port", default=8265, type=_port, metavar="PORT", help=f"of Ray {default}")
+    run.add_argument(
+        "--ha", action="store_true", help="with two workers and Redis, to be hurt: make hurt ARGS=head"
+    )
     run.add_argument("--detach", action="store_true", help="return when the model answers, and let it run")
     _add(subparsers, "status", _status, "show the run of a stack; exit code 0 if it runs, 3 if not")
     _add(subparsers, "stop", _stop, "end the run of a stack, if there is one")
+    hurt = _add(subparsers, "hurt", _hurt, "kill, pause or drain a part of a run that was started with --ha")
+    hurt.add_argument("part", choices=["head", "worker-1", "worker-2", "redis"])
+    ways = hurt.add_mutually_exclusive_group()
+    ways.add_argument("--pause", action="store_true", help="let it stand still instead")
+    ways.add_argument("--drain", action="store_true", help="send it SIGTERM instead, as Kubernetes does")
+    hurt.add_argument("--seconds", type=float, default=60, help="how long (default: %(default)g)")
 
 
 def _add(
@@ -82,6 +91,7 @@ def _run(args: argparse.Namespace) -> int:
         ui=Endpoint(args.ui_host, args.ui_port, "--ui-port"),
         dashboard=Endpoint(_LOOPBACK, args.dashboard_port, "--dashboard-port"),
         state_dir=_state_dir(args),
+        ha=args.ha,
     )
     return detached.start(options) if args.detach else runner.run(options)
 
@@ -96,6 +106,13 @@ def _stop(args: argparse.Namespace) -> int:
     from offline.local import detached
 
     return detached.stop(args.stack, _state_dir(args))
+
+
+def _hurt(args: argparse.Namespace) -> int:
+    from offline.ha.hurt import hurt
+
+    way = "pause" if args.pause else "drain" if args.drain else "kill"
+    return hurt(args.stack, _state_dir(args), args.part, way, args.seconds)
 
 
 def _project_dir(args: argparse.Namespace) -> Path:

@@ -14,7 +14,10 @@ _CHECKOUT = Path(__file__).resolve().parent.parent.parent
 
 @dataclass(frozen=True)
 class RunOptions:
-    """`service` is needed where the stack has several. `state_dir` holds the state and logs of the run."""
+    """`service` is needed where the stack has several. `state_dir` holds the state and logs of the run.
+
+    `ha`: with a second worker, a store for the head's state and a way in that knows which workers are well.
+    """
 
     project_dir: Path
     stack: str
@@ -23,6 +26,7 @@ class RunOptions:
     ui: Endpoint
     dashboard: Endpoint
     state_dir: Path
+    ha: bool = False
 
     def exposed(self, *, api_has_keys: bool) -> list[str]:
         """What other machines could use without a key; empty as long as everything is on loopback."""
@@ -49,7 +53,8 @@ class RunOptions:
         arguments += ["--api-host", self.api.host, "--api-port", str(self.api.port)]
         arguments += ["--ui-host", self.ui.host, "--ui-port", str(self.ui.port)]
         arguments += ["--dashboard-port", str(self.dashboard.port)]
-        return arguments + (["--service", self.service] if self.service else [])
+        arguments += ["--service", self.service] if self.service else []
+        return arguments + (["--ha"] if self.ha else [])
 
     def endpoints(self, *, with_chat_page: bool) -> dict[str, Endpoint]:
         """What users talk to, by its name for people."""

@@ -48,8 +48,11 @@ _Result = TypeVar("_Result")
 class Generates(Protocol):
     """What the API needs of an engine."""
 
-    def generate(self, request: GenerationRequest) -> AsyncGenerator[Event, None]:
-        """See `serve_apps.llm.engine.Engine.generate`. May also raise `ApiError`."""
+    def generate(self, request: GenerationRequest, *, streamed: bool) -> AsyncGenerator[Event, None]:
+        """See `serve_apps.llm.engine.Engine.generate`. May also raise `ApiError`.
+
+        Not `streamed`: nothing of the answer is sent before its end, so that it may be computed again.
+        """
         ...
 
 
@@ -153,13 +156,14 @@ class _Routes:
         ids = await self._in_thread(self._prompts.chat, asked.messages)
         max_tokens = self._prompts.budget(ids, None, param="sentence")
         generation = _generation(request, asked, ids, max_tokens)
-        text, _ = await until_disconnect(request, _collect(self._events(request, generation)))
+        events = self._events(request, generation, streamed=False)
+        text, _ = await until_disconnect(request, _collect(events))
         return PlainTextResponse(text)
 
     async def _answer(
         self, request: Request, asked: GenerationParameters, generation: GenerationRequest, answer: Answer
     ) -> Response:
-        events = self._events(request, generation)
+        events = self._events(request, generation, streamed=bool(asked.stream))
         if asked.stream:
             first = await until_disconnect(request, anext(events))
             return EventStream(_stream(first, events, answer, record_of(request)), source=events)
@@ -167,14 +171,14 @@ class _Routes:
         return Response(answer.whole(text, finished).to_json(indent=None), media_type="application/json")
 
     async def _events(
-        self, request: Request, generation: GenerationRequest
+        self, request: Request, generation: GenerationRequest, *, streamed: bool
     ) -> AsyncGenerator[TextDelta | Finished, None]:
         """The engine's events, ended by `Finished`. Raises `ApiError` for every other end."""
         record = record_of(request)
         record.prompt_tokens = len(generation.prompt_ids)
         record.outcome = "disconnected"  # unless something below says otherwise
         try:
-            async with aclosing(self._engine.generate(generation)) as events:
+            async with aclosing(self._engine.generate(generation, streamed=streamed)) as events:
                 async for event in events:
                     if isinstance(event, Failed):
                         raise errors.from_failed(event)

@@ -13,7 +13,8 @@ use; the options below hold where it does not.
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator, Mapping
+import os
+from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import aclosing
 from typing import Any
 
@@ -23,34 +24,51 @@ from ray.serve import Application
 from ray.serve.handle import DeploymentHandle
 
 from serve_apps.llm.args import LlmArgs
-from serve_apps.llm.engine import EngineStats, Event, GenerationRequest
+from serve_apps.llm.engine import Engine, EngineStats, Event, GenerationRequest
 
 # A health check that fails three times replaces the replica. Loading a model takes minutes, so a broken
 # engine should not wait for Serve's default of ten seconds between checks as well.
 _HEALTH_CHECK_PERIOD_S = 5
 # An API replica only waits for engines; what bounds its load is what they admit.
 _API_MAX_ONGOING_REQUESTS = 1000
+# How often a replica looks whether its own engine still works, and how long a broken one goes on, so that
+# requests in flight learn of the failure from the engine and not from a closed connection.
+_WATCH_PERIOD_S = 1.0
+_LAST_WORDS_S = 1.0
+
+BuildEngine = Callable[[LlmArgs], Engine]
+logger = logging.getLogger(__name__)
 
 
 def build_app(args: LlmArgs) -> Application:
     """The application that `args` describe; Ray Serve calls this with the `args` of its config."""
+    from serve_apps.llm.factory import build_engine
+
+    return application(args, build_engine)
+
+
+def application(args: LlmArgs, build: BuildEngine) -> Application:
+    """The application over whatever engine `build` makes in each engine replica."""
     admitted = args.slots + args.max_queue
     # For a moment Serve counts every new request as queued, even while replicas have room: a lower bound on
     # the queue would refuse bursts that one replica can take.
     engine = EngineDeployment.options(max_ongoing_requests=admitted, max_queued_requests=admitted)
-    return ApiDeployment.bind(args, engine.bind(args))
+    return ApiDeployment.bind(args, engine.bind(args, build))
 
 
 @serve.deployment(name="Engine", health_check_period_s=_HEALTH_CHECK_PERIOD_S)
 class EngineDeployment:
-    """A replica with a model. Ready when the model is loaded."""
+    """A replica with a model. Ready when the model is loaded.
 
-    async def __init__(self, args: LlmArgs) -> None:
+    One whose engine fails or hangs ends its own process: it would answer every request at once with an error,
+    look idle, and so draw the load of the healthy ones, for the three health checks that Serve waits.
+    """
+
+    async def __init__(self, args: LlmArgs, build: BuildEngine) -> None:
         _log_with_ray()
-        from serve_apps.llm.factory import build_engine
-
-        self._engine = await asyncio.to_thread(build_engine, args)
+        self._engine = await asyncio.to_thread(build, args)
         await self._engine.start()
+        self._watch = asyncio.create_task(_end_with(self._engine))
 
     async def generate(self, request: GenerationRequest) -> AsyncGenerator[Event, None]:
         """See `serve_apps.llm.engine.Engine`."""
@@ -67,6 +85,7 @@ class EngineDeployment:
         return self._engine.stats()
 
     async def __del__(self) -> None:
+        self._watch.cancel()
         await self._engine.close()
 
 
@@ -109,6 +128,19 @@ class ApiDeployment:
             # Serve's proxy does, and gives the app the id as a header of the request.
             answers_carry_id=False,
         )
+
+
+async def _end_with(engine: Engine) -> None:
+    """End this process when its engine is beyond repair; Serve starts another replica at once."""
+    try:
+        while True:
+            engine.check_health()
+            await asyncio.sleep(_WATCH_PERIOD_S)
+    except Exception:
+        logger.exception("the engine is beyond repair; this replica ends")
+    await asyncio.sleep(_LAST_WORDS_S)
+    # Not `sys.exit`: a thread that hangs in the runner would keep the process.
+    os._exit(1)
 
 
 def _log_with_ray() -> None:

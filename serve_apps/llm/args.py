@@ -66,6 +66,12 @@ class LlmArgs(BaseModel):
     request_timeout_s: float = Field(
         default=600.0, gt=0, description="Longest life of a request, waiting included, seconds."
     )
+    step_timeout_s: float = Field(
+        default=120.0,
+        gt=0,
+        description="Longest time of one prefill or decode step, seconds; a replica whose step takes longer "
+        "hangs and is replaced.",
+    )
     auth: Literal["api-keys", "none"] = Field(
         default="api-keys",
         description=f"`api-keys`: a Bearer key from the file named by {API_KEYS_FILE_ENV} is required. "

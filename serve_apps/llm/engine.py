@@ -9,7 +9,7 @@ request that fails says so as an event: an exception would arrive wrapped in the
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
@@ -54,7 +54,8 @@ FailureKind = Literal[
     "queue_full",  # nothing started; safe to retry after `retry_after_s`
     "timeout",  # the request's life is over
     "slow_reader",  # the client stopped reading
-    "engine_error",  # the runner raised, or the engine is shutting down
+    "engine_error",  # the runner raised while it had the request
+    "engine_gone",  # the engine has failed or closes, and had nothing to do with it; safe to retry elsewhere
 ]
 
 
@@ -92,7 +93,7 @@ class Engine(Protocol):
         """Load the model; returns when requests can be served. Raises what the runner raised."""
         ...
 
-    def generate(self, request: GenerationRequest) -> AsyncIterator[Event]:
+    def generate(self, request: GenerationRequest) -> AsyncGenerator[Event, None]:
         """Events of one request, ended by exactly one `Finished` or `Failed`.
 
         Closing the iterator, or cancelling the task that reads it, frees the slot within one step.

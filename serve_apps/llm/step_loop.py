@@ -27,12 +27,13 @@ from serve_apps.llm.engine import (
     GenerationRequest,
     TextDelta,
 )
-from serve_apps.llm.runners import Runner
+from serve_apps.llm.runners import Runner, Sampled
 from serve_apps.llm.scheduler import FinishReason, Output, Plan, QueueFullError, Scheduler
 
 logger = logging.getLogger(__name__)
 
 _FAILED = "the engine failed and is being replaced; try again"
+_CLOSING = "the engine is shutting down; try again elsewhere"
 _SHORTEST_RETRY_S = 1.0
 _NEWEST_SHARE = 0.2  # of the newest answer in the running mean of how long a slot is held
 
@@ -112,6 +113,12 @@ class StepLoop:
         self._mean_held_s = 0.0
         self._counters = EngineStats(self._limits.slots)
         self.stats = self._counters
+        self._step_began: float | None = None
+
+    def step_in_flight_s(self) -> float:
+        """How long the runner has been at its present call, seconds; 0 while it is at none."""
+        began = self._step_began
+        return 0.0 if began is None else time.monotonic() - began
 
     def run(self) -> None:
         """Load, then serve until `Close`; after a failure, refuse until `Close`."""
@@ -183,12 +190,17 @@ class StepLoop:
             self._fail(ticket, "timeout", f"the request was not complete after {life_s:g} s, the limit")
 
     def _execute(self, plan: Plan) -> None:
+        began = self._step_began = time.monotonic()
         for slot in plan.release:
             self._runner.release(slot)
-        if not (plan.prefill or plan.decode):
+        sampled: Sequence[Sampled] = ()
+        if plan.prefill:
+            sampled = self._runner.prefill(plan.prefill)
+        elif plan.decode:
+            sampled = self._runner.decode(plan.decode)
+        self._step_began = None
+        if not sampled:
             return
-        began = time.monotonic()
-        sampled = self._runner.prefill(plan.prefill) if plan.prefill else self._runner.decode(plan.decode)
         for output in self._scheduler.update(plan, sampled):
             self._advance(output, began)
         self._count(
@@ -263,10 +275,12 @@ class StepLoop:
             self._deliver(batch)
 
     def _fail_everything(self) -> None:
-        message = _FAILED if self.failure else "the engine is shutting down; try again elsewhere"
         for ticket in list(self._answers):
+            # What a step broke on may be a request in it, and would break another engine too.
+            may_be_the_cause = self.failure is not None and self._scheduler.has_slot(ticket)
             self._scheduler.cancel(ticket)
-            self._fail(ticket, "engine_error", message)
+            message = _FAILED if self.failure else _CLOSING
+            self._fail(ticket, "engine_error" if may_be_the_cause else "engine_gone", message)
         self._publish()
 
     def _close_runner(self) -> None:
@@ -279,5 +293,5 @@ class StepLoop:
         """Answer every request with the failure: one may have been sent before its sender learnt of it."""
         while not isinstance(command := self.commands.get(), Close):
             if isinstance(command, Submit):
-                self._fail(command.ticket, "engine_error", _FAILED)
+                self._fail(command.ticket, "engine_gone", _FAILED)
                 self._publish()

@@ -252,10 +252,10 @@ async def test_a_runner_that_raises_fails_what_is_in_flight_and_the_engine(harne
     engine.check_health()
     runner.step_failure = RuntimeError("device lost while computing 'a secret'")
     harness.gates[0].release(10)
-    for _, end in (await running, await waiting, await read(engine, harness.request())):
-        assert isinstance(end, Failed)
-        assert end.kind == "engine_error"
-        assert "secret" not in end.message
+    ends = [end for _, end in (await running, await waiting, await read(engine, harness.request()))]
+    assert all(isinstance(end, Failed) and "secret" not in end.message for end in ends)
+    # Only what was in the step may be its cause; the others are safe with another engine.
+    assert [end.kind for end in ends] == ["engine_error", "engine_gone", "engine_gone"]
     with pytest.raises(EngineDeadError) as dead:
         engine.check_health()
     assert dead.value.__cause__ is runner.step_failure
@@ -267,7 +267,7 @@ async def test_a_runner_that_cannot_load_fails_the_start(harness: Harness) -> No
     with pytest.raises(OSError, match="no such weights"):
         await engine.start()
     assert runner.closed
-    assert (await read(engine, harness.request()))[1] == Failed("engine_error", "the engine is not running")
+    assert (await read(engine, harness.request()))[1] == Failed("engine_gone", "the engine is not running")
 
 
 async def test_close_ends_requests_and_thread(harness: Harness) -> None:
@@ -283,9 +283,27 @@ async def test_close_ends_requests_and_thread(harness: Harness) -> None:
     *_, last = [event async for event in running]
     for end in (last, await first_of_waiting, (await read(engine, harness.request()))[1]):
         assert isinstance(end, Failed)
-        assert end.kind == "engine_error"
+        assert end.kind == "engine_gone"
     with pytest.raises(EngineDeadError):
         engine.check_health()
+
+
+async def test_a_step_that_hangs_is_ill_and_one_that_ends_is_not(harness: Harness) -> None:
+    engine, _ = await harness.start(ONE_SLOT, gated=True, step_timeout_s=0.05)
+    answer = asyncio.create_task(read(engine, harness.request(max_tokens=2)))
+
+    def ill() -> bool:
+        try:
+            engine.check_health()
+        except EngineDeadError as error:
+            return "a step has been running for" in str(error)
+        return False
+
+    assert not ill()
+    await until(ill)
+    harness.gates[0].release(10)
+    await answer
+    await until(lambda: not ill())
 
 
 @pytest.mark.parametrize(

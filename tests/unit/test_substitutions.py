@@ -43,7 +43,7 @@ def test_the_worker_has_the_cpus_of_the_pod_and_its_neuron_cores() -> None:
     worker = service(NEURON).worker
     assert worker.cpus == 95  # 95690 - 700 millicores of an inf2.24xlarge, rounded up as KubeRay does
     assert worker.resources == {"neuron_cores": 12}
-    assert worker.env["RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S"] == "330"
+    assert worker.env["RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S"] == "360"
     assert "HF_TOKEN" not in worker.env  # from a Kubernetes secret, which does not exist here
 
 
