@@ -49,6 +49,12 @@ class LlmArgs(BaseModel):
     request_timeout_s: float = Field(
         default=600.0, gt=0, description="Longest life of a request, waiting included, seconds."
     )
+    max_body_bytes: int | None = Field(
+        default=None,
+        ge=1024,
+        description="Longest request body, bytes; a longer one gets 413. By default 1 MiB, and 64 bytes for "
+        "each token of max_model_len.",
+    )
     auth: Literal["api-keys", "none"] = Field(
         default="api-keys",
         description=f"`api-keys`: a Bearer key from the file named by {API_KEYS_FILE_ENV} is required. "

@@ -9,7 +9,7 @@ from typing import TypeVar
 
 from fastapi.responses import StreamingResponse
 from starlette.requests import ClientDisconnect, Request
-from starlette.types import Receive, Scope, Send
+from starlette.types import Message, Receive, Scope, Send
 
 from serve_apps.llm.errors import ApiError
 
@@ -24,16 +24,26 @@ async def read_json_body(request: Request, limit_bytes: int) -> bytes:
         raise ApiError(
             415, "The body must be JSON; send the header `Content-Type: application/json`.", code="not_json"
         )
+    if _declared_bytes(request) > limit_bytes:
+        raise _too_large(limit_bytes)
     body = bytearray()
+    # What is declared may be wrong, and a chunked body declares nothing.
     async for chunk in request.stream():
         body += chunk
         if len(body) > limit_bytes:
-            raise ApiError(
-                413,
-                f"The body is longer than {limit_bytes} bytes; shorten the prompt.",
-                code="body_too_large",
-            )
+            raise _too_large(limit_bytes)
     return bytes(body)
+
+
+def _declared_bytes(request: Request) -> int:
+    length = request.headers.get("content-length", "")
+    return int(length) if length.isascii() and length.isdigit() else 0
+
+
+def _too_large(limit_bytes: int) -> ApiError:
+    return ApiError(
+        413, f"The body is longer than {limit_bytes} bytes; shorten the prompt.", code="body_too_large"
+    )
 
 
 async def until_disconnect(request: Request, work: Awaitable[_Result]) -> _Result:
@@ -67,6 +77,8 @@ class EventStream(StreamingResponse):
     """Server-sent events, made of what `source` yields. However the response ends, `source` is closed."""
 
     media_type = "text/event-stream"
+    # How long the connection may take no more events, because the client reads none.
+    SEND_TIMEOUT_S = 60.0
 
     def __init__(self, events: AsyncGenerator[bytes, None], source: AsyncGenerator[object, None]) -> None:
         super().__init__(events, headers={"Cache-Control": "no-cache", "X-Accel-Buffering": "no"})
@@ -78,9 +90,16 @@ class EventStream(StreamingResponse):
         await _disconnect(receive)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Send the events until they end or the client goes away."""
+        """Send the events until they end, or the client goes away or stops reading."""
+
+        async def send_in_time(message: Message) -> None:
+            try:
+                await asyncio.wait_for(send(message), self.SEND_TIMEOUT_S)
+            except asyncio.TimeoutError:
+                raise ClientDisconnect from None
+
         try:
-            await super().__call__(scope, receive, send)
+            await super().__call__(scope, receive, send_in_time)
         finally:
             # Both: if the client left before the first event, the first generator never ran.
             await self._events.aclose()

@@ -260,7 +260,7 @@ def test_a_sentence_beyond_the_context_is_refused(api: Api) -> None:
 
 UNKNOWN_ROUTES = [
     *("/v1", "/v1/", "/v1/chat", "/v1/chat/completions/", "/v1/embeddings", "/v1/responses", "/v1/models/"),
-    *("/docs", "/openapi.json", "/v1/files/%00", "/%2e%2e/etc/passwd", "/%ff"),
+    *("/docs", "/redoc", "/v1/files/%00", "/%2e%2e/etc/passwd", "/%ff"),
 ]
 
 
