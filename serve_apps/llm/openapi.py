@@ -1,4 +1,6 @@
-"""The API's own description: an OpenAPI 3.1 document, with the limits of the model that is served.
+"""The API's own description: an OpenAPI 3.2 document, with the limits of the model that is served.
+
+3.2 is the first version that can say what the events of a stream are.
 
 Bodies are parsed from bytes, so that errors can name the parameter at fault, and FastAPI cannot describe
 what it does not parse. Schemas come from the classes that do: requests from `protocol`, answers from the
@@ -16,6 +18,7 @@ from openai.types.shared import ErrorObject
 from pydantic import BaseModel, Field, create_model
 from pydantic.json_schema import models_json_schema
 
+from serve_apps.llm.answers import CompletionChunk
 from serve_apps.llm.protocol import ChatRequest, CompletionRequest
 
 _REFERENCE = "#/components/schemas/{model}"
@@ -67,7 +70,7 @@ def describe(
     security: dict[str, Any] = {"security": [{"apiKey": []}]} if guarded else {}
     schemes = {"securitySchemes": {"apiKey": {"type": "http", "scheme": "bearer"}}} if guarded else {}
     return {
-        "openapi": "3.1.0",
+        "openapi": "3.2.0",
         "info": {
             "title": f"{served_name} behind the OpenAI API",
             "version": release or "0",
@@ -95,7 +98,8 @@ class _Limits:
 
     def schemas(self) -> dict[str, Any]:
         """By name, as `components.schemas` has them."""
-        answers = (ChatCompletion, ChatCompletionChunk, Completion, Model, ModelList, Health, ErrorBody)
+        streamable = (ChatCompletion, ChatCompletionChunk, Completion, CompletionChunk)
+        answers = (*streamable, Model, ModelList, Health, ErrorBody)
         models: list[tuple[type[BaseModel], Any]] = [
             (model, "validation") for model in (self._chat, self._completion, *answers)
         ]
@@ -173,7 +177,7 @@ def _paths(served_name: str, *, guarded: bool) -> dict[str, Any]:
             "post": {
                 "summary": "Text or token ids in, text out, plain or streamed",
                 "requestBody": _body("CompletionRequest"),
-                "responses": answers(_streamable("Completion", "Completion"), 404, *_OF_GENERATION),
+                "responses": answers(_streamable("Completion", "CompletionChunk"), 404, *_OF_GENERATION),
             }
         },
         "/infer": {
@@ -207,7 +211,18 @@ def _content(description: str, schema: str) -> dict[str, Any]:
 
 def _streamable(whole: str, chunk: str) -> dict[str, Any]:
     answer = _content(f"The answer; with `stream`, server-sent events, each a `{chunk}`.", whole)
-    answer["content"]["text/event-stream"] = {"schema": {"type": "string"}}
+    data = {
+        "anyOf": [
+            {"const": "[DONE]"},
+            {
+                "type": "string",
+                "contentMediaType": "application/json",
+                "contentSchema": {"anyOf": [_named(chunk), _named("ErrorBody")]},
+            },
+        ]
+    }
+    event = {"type": "object", "properties": {"data": data}, "required": ["data"]}
+    answer["content"]["text/event-stream"] = {"itemSchema": event}
     return answer
 
 

@@ -64,6 +64,14 @@ def _equal(left: object, right: object) -> bool:
     return left == right and isinstance(left, bool) == isinstance(right, bool)
 
 
+def _as_integer(value: object) -> object:
+    """`16.0` is an integer to JSON schema, and what some languages send for one."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+_INTEGRAL = BeforeValidator(_as_integer)
+
+
 def _as_list(value: object) -> object:
     return [value] if isinstance(value, str) else value
 
@@ -89,6 +97,8 @@ def _one_prompt(value: object) -> object:
                 {"count": len(prompts)},
             )
         value = prompts[0]
+    if isinstance(value, list):
+        value = [_as_integer(item) for item in cast("list[object]", value)]
     if value and (isinstance(value, str) or _is_token_ids(value)):
         return value
     raise PydanticCustomError("invalid_prompt", "must be a string or a list of token ids, and not empty")
@@ -160,9 +170,9 @@ class GenerationParameters(_Strict):
     model: str = Field(min_length=1)
     temperature: float | None = Field(default=None, ge=0, le=2)
     top_p: float | None = Field(default=None, gt=0, le=1)
-    top_k: int | None = Field(default=None, ge=0, le=_INT32_MAX)
-    max_tokens: int | None = Field(default=None, ge=1)
-    seed: int | None = Field(default=None, ge=-_INT64, lt=_INT64)
+    top_k: Annotated[int, Field(ge=0, le=_INT32_MAX), _INTEGRAL] | None = None
+    max_tokens: Annotated[int, Field(ge=1), _INTEGRAL] | None = None
+    seed: Annotated[int, Field(ge=-_INT64, lt=_INT64), _INTEGRAL] | None = None
     stop: (
         Annotated[
             list[StopString],
@@ -205,7 +215,7 @@ class ChatRequest(GenerationParameters):
     """`POST /v1/chat/completions`."""
 
     messages: list[Message] = Field(min_length=1)
-    max_completion_tokens: int | None = Field(default=None, ge=1)
+    max_completion_tokens: Annotated[int, Field(ge=1), _INTEGRAL] | None = None
 
     audio: Annotated[object, _only(instead="this model writes only text")] = None
     function_call: Annotated[object, _only("none", "auto", instead=_NO_TOOLS)] = None
