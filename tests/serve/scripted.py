@@ -26,16 +26,20 @@ PARIS: tuple[Event, ...] = (
 
 @dataclass
 class ScriptedEngine:
-    """Yields the events of `script`, raises its exceptions, and remembers what it was asked."""
+    """Yields the events of `script`, raises its exceptions, and remembers what it was asked.
+
+    While there are scripts in `playlist`, each request uses up one of them instead.
+    """
 
     script: Sequence[Event | Exception | str] = PARIS
+    playlist: list[Sequence[Event | Exception | str]] = field(default_factory=list)
     requests: list[GenerationRequest] = field(default_factory=list)
     closed: list[str] = field(default_factory=list)
 
     async def generate(self, request: GenerationRequest) -> AsyncGenerator[Event, None]:
         self.requests.append(request)
         try:
-            for step in self.script:
+            for step in self.playlist.pop(0) if self.playlist else self.script:
                 if isinstance(step, Exception):
                     raise step
                 if step == HANG:
@@ -46,6 +50,7 @@ class ScriptedEngine:
 
     def reset(self, *script: Event | Exception | str) -> None:
         self.script = script or PARIS
+        self.playlist.clear()
         self.requests.clear()
         self.closed.clear()
 
