@@ -210,7 +210,7 @@ class _Routes:
                         yield event
                         continue
                     record.completion_tokens, record.outcome = event.completion_tokens, event.reason
-                    record.queue_s, record.first_token_s = event.queue_s, event.first_token_s
+                    record.queued_s, record.first_token_s = event.queued_s, event.first_token_s
                     yield event
                     return
             raise errors.engine_failed("The answer broke off; send the request again.")

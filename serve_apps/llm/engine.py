@@ -50,7 +50,7 @@ class Finished:
     reason: Literal["stop", "length"]
     prompt_tokens: int
     completion_tokens: int
-    queue_s: float | None = field(default=None, compare=False)
+    queued_s: float | None = field(default=None, compare=False)
     first_token_s: float | None = field(default=None, compare=False)
 
 
@@ -95,7 +95,7 @@ class EngineStats:
 class Timings:
     """What was measured since the last look, seconds: one value a request, and one a token but the first."""
 
-    queue_s: Sequence[float] = ()
+    queued_s: Sequence[float] = ()
     first_token_s: Sequence[float] = ()
     between_tokens_s: Sequence[float] = ()
 

@@ -99,7 +99,7 @@ class EngineMetrics:
         self._slots.set(now.slots)
         timings = engine.take_timings()
         for histogram, values in (
-            (self._queue_s, timings.queue_s),
+            (self._queue_s, timings.queued_s),
             (self._first_token_s, timings.first_token_s),
             (self._between_tokens_s, timings.between_tokens_s),
         ):

@@ -37,7 +37,7 @@ class RequestRecord:
     status: int = _STATUS_CLIENT_CLOSED  # until an answer begins
     prompt_tokens: int = 0
     completion_tokens: int = 0
-    queue_s: float | None = None
+    queued_s: float | None = None
     first_token_s: float | None = None
     seconds: float = 0.0
     # `stop` or `length`, the code of an error, `disconnected`, `defect`; `none` where nothing was generated
@@ -52,7 +52,7 @@ class RequestRecord:
         return (
             f"request_id={self.request_id} model={model} {method} {route} status={self.status} "
             f"finish_reason={self.outcome} prompt_tokens={self.prompt_tokens} "
-            f"completion_tokens={self.completion_tokens} queue_s={_shown(self.queue_s)} "
+            f"completion_tokens={self.completion_tokens} queued_s={_shown(self.queued_s)} "
             f"first_token_s={_shown(self.first_token_s)} seconds={self.seconds:.3f} "
             f"tokens_per_s={self.completion_tokens / max(self.seconds, 1e-3):.1f}"
         )

@@ -221,7 +221,7 @@ class StepLoop:
         finish: FinishReason | None = "stop" if answer.text.stopped else output.finish
         if finish:
             prompt_tokens, clock = len(ticket.request.prompt_ids), answer.clock
-            end = Finished(finish, prompt_tokens, answer.tokens, clock.queue_s, clock.first_token_s)
+            end = Finished(finish, prompt_tokens, answer.tokens, clock.queued_s, clock.first_token_s)
             self._outbox.append((ticket, end))
             self._count(finished=1)
             self._end(ticket, finish)

@@ -19,13 +19,13 @@ def _bounded() -> deque[float]:
 class Stopwatch:
     """Collects timings in one thread until another takes them; where none does, the latest stay."""
 
-    queue_s: deque[float] = field(default_factory=_bounded)
+    queued_s: deque[float] = field(default_factory=_bounded)
     first_token_s: deque[float] = field(default_factory=_bounded)
     between_tokens_s: deque[float] = field(default_factory=_bounded)
 
     def take(self) -> Timings:
         """What has come since the last call."""
-        return Timings(_emptied(self.queue_s), _emptied(self.first_token_s), _emptied(self.between_tokens_s))
+        return Timings(_emptied(self.queued_s), _emptied(self.first_token_s), _emptied(self.between_tokens_s))
 
 
 def _emptied(values: deque[float]) -> list[float]:
@@ -47,14 +47,14 @@ class RequestClock:
         now = time.monotonic()
         if self.started is None:
             self.started, self.first_token = step_began, now
-            self.stopwatch.queue_s.append(step_began - self.submitted)
+            self.stopwatch.queued_s.append(step_began - self.submitted)
             self.stopwatch.first_token_s.append(now - self.submitted)
         else:
             self.stopwatch.between_tokens_s.append(now - self.last_token)
         self.last_token = now
 
     @property
-    def queue_s(self) -> float | None:
+    def queued_s(self) -> float | None:
         """From submission to the first step."""
         return None if self.started is None else self.started - self.submitted
 

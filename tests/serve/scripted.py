@@ -20,7 +20,7 @@ PARIS: tuple[Event, ...] = (
     TextDelta("The capital", 2),
     TextDelta(" is Paris", 2),
     TextDelta(".", 1),
-    Finished("stop", prompt_tokens=12, completion_tokens=6, queue_s=0.25, first_token_s=0.5),
+    Finished("stop", prompt_tokens=12, completion_tokens=6, queued_s=0.25, first_token_s=0.5),
 )
 
 

@@ -48,7 +48,7 @@ class TestRequestIds:
         line, other = caplog.messages
         assert line.startswith(
             f"request_id=trace-43 model={MODEL} POST /v1/chat/completions status=200 finish_reason=stop "
-            "prompt_tokens=37 completion_tokens=6 queue_s=0.250 first_token_s=0.500 seconds="
+            "prompt_tokens=37 completion_tokens=6 queued_s=0.250 first_token_s=0.500 seconds="
         )
         assert re.search(r" seconds=\d+\.\d{3} tokens_per_s=\d+\.\d$", line)
         assert "status=404 finish_reason=http_404" in other

@@ -304,7 +304,8 @@ def test_no_prompt_and_no_key_is_in_any_log(app: Deployed) -> None:
     assert app.http("GET", f"/v1/models/{prompt}").status_code == 404
     marked = {"x-request-id": "trace-of-the-end"}
     assert app.http("POST", path, json=asked, headers=marked).status_code == 200
-    wait_for(lambda: len(observed.files_with(app.logs, "request_id=trace-of-the-end")) == 2, timeout_s=30)
+    replicas = app.logs / "serve"
+    wait_for(lambda: len(observed.files_with(replicas, "request_id=trace-of-the-end")) == 2, timeout_s=30)
     assert observed.files_with(app.logs, prompt, key, KEY) == []
 
 
