@@ -76,7 +76,7 @@ def create_api(
     app = FastAPI(openapi_url=None, redirect_slashes=False)
     app.add_api_route("/health", routes.health, methods=["GET"])
     guarded = APIRouter(dependencies=[] if keys is None else [Depends(_key_check(keys))])
-    # Behind the key like all but health: who may not use the model learns nothing about it.
+    # Behind the key like all but health: it tells limits that only who may use the model needs.
     guarded.add_api_route("/openapi.json", routes.openapi(guarded=keys is not None), methods=["GET"])
     guarded.add_api_route("/v1/models", routes.models, methods=["GET"])
     guarded.add_api_route("/v1/models/{model:path}", routes.model, methods=["GET"])

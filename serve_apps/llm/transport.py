@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncGenerator, Awaitable
 from contextlib import suppress
 from typing import TypeVar
@@ -84,22 +85,37 @@ class EventStream(StreamingResponse):
         super().__init__(events, headers={"Cache-Control": "no-cache", "X-Accel-Buffering": "no"})
         self._events = events
         self._source = source
+        self._sending_since: float | None = None
 
     async def listen_for_disconnect(self, receive: Receive) -> None:
-        """Return when the client has gone away."""
-        await _disconnect(receive)
+        """Return when the client has gone away, or reads no more."""
+        leaving = {asyncio.ensure_future(_disconnect(receive)), asyncio.ensure_future(self._stall())}
+        try:
+            await asyncio.wait(leaving, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for task in leaving:
+                task.cancel()
+            await asyncio.wait(leaving)
+
+    async def _stall(self) -> None:
+        """Return when one event has waited for the connection for too long."""
+        # Looked at now and then: a timer for each event would cost as much as the event.
+        while self._sending_s() < self.SEND_TIMEOUT_S:  # noqa: ASYNC110
+            await asyncio.sleep(self.SEND_TIMEOUT_S / 4)
+
+    def _sending_s(self) -> float:
+        return 0.0 if self._sending_since is None else time.monotonic() - self._sending_since
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Send the events until they end, or the client goes away or stops reading."""
 
-        async def send_in_time(message: Message) -> None:
-            try:
-                await asyncio.wait_for(send(message), self.SEND_TIMEOUT_S)
-            except asyncio.TimeoutError:
-                raise ClientDisconnect from None
+        async def send_observed(message: Message) -> None:
+            self._sending_since = time.monotonic()
+            await send(message)
+            self._sending_since = None
 
         try:
-            await super().__call__(scope, receive, send_in_time)
+            await super().__call__(scope, receive, send_observed)
         finally:
             # Both: if the client left before the first event, the first generator never ran.
             await self._events.aclose()
