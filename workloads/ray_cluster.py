@@ -160,7 +160,7 @@ def _bind_to_neuron_nodes(template: dict[str, Any], instance_type: str) -> None:
     ]
 
 
-def _spread(name: str, service: Service) -> list[dict[str, Any]]:
+def _spread(name: str, service: LlmService | BringYourOwnService) -> list[dict[str, Any]]:
     # A wish, but for nodes where the service must survive the loss of one.
     nodes: dict[str, Any] = {"whenUnsatisfiable": "ScheduleAnyway"}
     if service.ha:

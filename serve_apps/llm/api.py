@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing
 from secrets import token_hex
@@ -24,6 +24,7 @@ from serve_apps.llm.answers import Answer, ChatAnswer, CompletionAnswer, server_
 from serve_apps.llm.auth import ApiKeys
 from serve_apps.llm.engine import Event, Failed, Finished, GenerationRequest, TextDelta
 from serve_apps.llm.errors import ApiError
+from serve_apps.llm.openapi import describe
 from serve_apps.llm.prompts import DEFAULT_COMPLETION_TOKENS, Prompts
 from serve_apps.llm.protocol import (
     ChatRequest,
@@ -63,16 +64,23 @@ def create_api(
     engine: Generates,
     keys: ApiKeys | None,
     release: Callable[[], str | None],
+    max_body_bytes: int | None = None,
     answers_carry_id: bool = True,
+    observe: Callable[[RequestRecord, str], None] = lambda _record, _route: None,
 ) -> FastAPI:
     """The app. Without `keys` anybody may use it; `/health`, which tells `release`, is open in any case.
 
-    `answers_carry_id` is off where a server in front adds the request id to answers itself.
+    Longer bodies than `max_body_bytes` are refused; by default, what no prompt that fits needs.
+    `answers_carry_id` is off where a server in front adds the request id to answers itself. `observe` is
+    told of every request that has ended.
     """
-    routes = _Routes(served_name, prompts, engine, release)
+    body_limit = max_body_bytes or _BODY_BYTES_FIXED + _BODY_BYTES_PER_TOKEN * prompts.max_model_len
+    routes = _Routes(served_name, prompts, engine, release, body_limit)
     app = FastAPI(openapi_url=None, redirect_slashes=False)
     app.add_api_route("/health", routes.health, methods=["GET"])
     guarded = APIRouter(dependencies=[] if keys is None else [Depends(_key_check(keys))])
+    # Behind the key like all but health: it tells limits that only who may use the model needs.
+    guarded.add_api_route("/openapi.json", routes.openapi(guarded=keys is not None), methods=["GET"])
     guarded.add_api_route("/v1/models", routes.models, methods=["GET"])
     guarded.add_api_route("/v1/models/{model:path}", routes.model, methods=["GET"])
     guarded.add_api_route("/v1/chat/completions", routes.chat, methods=["POST"], response_model=None)
@@ -81,7 +89,7 @@ def create_api(
     guarded.add_api_route("/", routes.infer_body, methods=["POST"], response_model=None)
     app.include_router(guarded)
     errors.install(app)
-    app.add_middleware(RequestLog, answers_carry_id=answers_carry_id)
+    app.add_middleware(RequestLog, model=served_name, answers_carry_id=answers_carry_id, observe=observe)
     return app
 
 
@@ -96,7 +104,12 @@ class _Routes:
     """The routes and what they share."""
 
     def __init__(
-        self, served_name: str, prompts: Prompts, engine: Generates, release: Callable[[], str | None]
+        self,
+        served_name: str,
+        prompts: Prompts,
+        engine: Generates,
+        release: Callable[[], str | None],
+        body_limit_bytes: int,
     ) -> None:
         self._served_name = served_name
         self._prompts = prompts
@@ -105,7 +118,7 @@ class _Routes:
         self._model = Model(
             id=served_name, object="model", created=int(time.time()), owned_by="neuron-serve"
         ).to_dict()
-        self._body_limit_bytes = _BODY_BYTES_FIXED + _BODY_BYTES_PER_TOKEN * prompts.max_model_len
+        self._body_limit_bytes = body_limit_bytes
         # A long prompt takes a second to tokenise; meanwhile the streams of others must go on. One thread,
         # because the tokenizer does not take more.
         self._tokenizing = ThreadPoolExecutor(1, thread_name_prefix="tokenize")
@@ -113,6 +126,20 @@ class _Routes:
     async def health(self) -> dict[str, str | None]:
         """Which release answers here. Open to probes."""
         return {"status": "ok", "release": self._release(), "model": self._served_name}
+
+    def openapi(self, *, guarded: bool) -> Callable[[], Awaitable[dict[str, object]]]:
+        """The route that describes the others."""
+
+        async def openapi() -> dict[str, object]:
+            return describe(
+                served_name=self._served_name,
+                release=self._release(),
+                max_model_len=self._prompts.max_model_len,
+                vocabulary_size=self._prompts.vocabulary_size,
+                guarded=guarded,
+            )
+
+        return openapi
 
     async def models(self) -> dict[str, object]:
         """The one model."""
@@ -187,11 +214,12 @@ class _Routes:
                         yield event
                         continue
                     record.completion_tokens, record.outcome = event.completion_tokens, event.reason
+                    record.queued_s, record.first_token_s = event.queued_s, event.first_token_s
                     yield event
                     return
             raise errors.engine_failed("The answer broke off; send the request again.")
         except ApiError as error:
-            record.outcome = error.error.code or str(error.status)
+            record.outcome = error.outcome
             raise
 
     async def _body(self, request: Request) -> bytes:

@@ -66,9 +66,12 @@ class EngineDeployment:
 
     async def __init__(self, args: LlmArgs, build: BuildEngine) -> None:
         _log_with_ray()
+        from serve_apps.llm.metrics import report
+
         self._engine = await asyncio.to_thread(build, args)
         await self._engine.start()
         self._watch = asyncio.create_task(_end_with(self._engine))
+        self._reporting = asyncio.create_task(report(self._engine, args.served_name))
 
     async def generate(self, request: GenerationRequest) -> AsyncGenerator[Event, None]:
         """See `serve_apps.llm.engine.Engine`."""
@@ -86,6 +89,7 @@ class EngineDeployment:
 
     async def __del__(self) -> None:
         self._watch.cancel()
+        self._reporting.cancel()
         await self._engine.close()
 
 
@@ -101,11 +105,14 @@ class ApiDeployment:
         _log_with_ray()
         from serve_apps.llm.auth import ApiKeys
         from serve_apps.llm.engine_client import EngineClient
+        from serve_apps.llm.metrics import ApiMetrics
         from serve_apps.llm.models import resolve_tokenizer
         from serve_apps.llm.prompts import Prompts, load_tokenizer
 
         self._release: str | None = None
         self._served_name = args.served_name
+        self._max_body_bytes = args.max_body_bytes
+        self._metrics = ApiMetrics(args.served_name)
         self._keys = ApiKeys.from_environment() if args.auth == "api-keys" else None
         model_dir = await asyncio.to_thread(resolve_tokenizer, args.model)
         self._prompts = Prompts(load_tokenizer(model_dir), args.max_model_len)
@@ -125,6 +132,8 @@ class ApiDeployment:
             engine=self._engine,
             keys=self._keys,
             release=lambda: self._release,
+            max_body_bytes=self._max_body_bytes,
+            observe=self._metrics.observe,
             # Serve's proxy does, and gives the app the id as a header of the request.
             answers_carry_id=False,
         )

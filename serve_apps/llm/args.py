@@ -72,6 +72,12 @@ class LlmArgs(BaseModel):
         description="Longest time of one prefill or decode step, seconds; a replica whose step takes longer "
         "hangs and is replaced.",
     )
+    max_body_bytes: int | None = Field(
+        default=None,
+        ge=1024,
+        description="Longest request body, bytes; a longer one gets 413. By default 1 MiB, and 64 bytes for "
+        "each token of max_model_len.",
+    )
     auth: Literal["api-keys", "none"] = Field(
         default="api-keys",
         description=f"`api-keys`: a Bearer key from the file named by {API_KEYS_FILE_ENV} is required. "

@@ -55,7 +55,8 @@ class ApiKeys:
         if scheme.lower() != "bearer" or not key.strip():
             raise _missing_key()
         if not self._is_known(key.strip()):
-            raise invalid_api_key("This API key is not valid here; ask whoever runs the service for one.")
+            # LiteLLM knows an authentication error by OpenAI's first words.
+            raise invalid_api_key("Incorrect API key provided; ask whoever runs the service for one.")
 
     def _is_known(self, key: str) -> bool:
         self._reread_if_changed()

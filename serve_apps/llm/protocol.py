@@ -11,17 +11,19 @@ from __future__ import annotations
 from typing import Annotated, Literal, TypeVar, cast
 
 from pydantic import (
-    AfterValidator,
     BaseModel,
     BeforeValidator,
     ConfigDict,
     Field,
+    GetCoreSchemaHandler,
+    GetJsonSchemaHandler,
     TypeAdapter,
     ValidationError,
     ValidationInfo,
     field_validator,
 )
-from pydantic_core import PydanticCustomError, to_json
+from pydantic.json_schema import JsonSchemaValue
+from pydantic_core import CoreSchema, PydanticCustomError, core_schema, to_json
 
 from serve_apps.llm import errors
 from serve_apps.llm.runners import SamplingParams
@@ -30,24 +32,44 @@ _INT64 = 2**63
 _INT32_MAX = 2**31 - 1
 
 
-def _only(*neutral: object, instead: str) -> AfterValidator:
+class _only:  # noqa: N801 - used as a function in annotations
     """Accept the values that change nothing (and null), refuse the others with what to do instead."""
-    accepted = " or ".join(to_json(value).decode() for value in neutral)
 
-    def check(value: object) -> object:
-        if value is None or any(_equal(value, harmless) for harmless in neutral):
+    def __init__(self, *neutral: object, instead: str) -> None:
+        self._neutral = neutral
+        self._instead = instead
+
+    def __get_pydantic_core_schema__(self, source: object, handler: GetCoreSchemaHandler) -> CoreSchema:
+        return core_schema.no_info_after_validator_function(self._check, handler(source))
+
+    def __get_pydantic_json_schema__(
+        self, schema: CoreSchema, handler: GetJsonSchemaHandler
+    ) -> JsonSchemaValue:
+        # A field that may be null is typed `object`, which says nothing in JSON schema.
+        nullable = not handler(schema)
+        return {"enum": [*self._neutral, None] if nullable else list(self._neutral)}
+
+    def _check(self, value: object) -> object:
+        if value is None or any(_equal(value, harmless) for harmless in self._neutral):
             return value
+        accepted = " or ".join(to_json(harmless).decode() for harmless in self._neutral)
         raise PydanticCustomError(
             "unsupported_value",
             "only {accepted} is supported; {instead}" if accepted else "not supported; {instead}",
-            {"accepted": accepted, "instead": instead},
+            {"accepted": accepted, "instead": self._instead},
         )
-
-    return AfterValidator(check)
 
 
 def _equal(left: object, right: object) -> bool:
     return left == right and isinstance(left, bool) == isinstance(right, bool)
+
+
+def _as_integer(value: object) -> object:
+    """`16.0` is an integer to JSON schema, and what some languages send for one."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+_INTEGRAL = BeforeValidator(_as_integer)
 
 
 def _as_list(value: object) -> object:
@@ -75,6 +97,8 @@ def _one_prompt(value: object) -> object:
                 {"count": len(prompts)},
             )
         value = prompts[0]
+    if isinstance(value, list):
+        value = [_as_integer(item) for item in cast("list[object]", value)]
     if value and (isinstance(value, str) or _is_token_ids(value)):
         return value
     raise PydanticCustomError("invalid_prompt", "must be a string or a list of token ids, and not empty")
@@ -100,7 +124,13 @@ class TextPart(_Strict):
     text: str
 
 
+# What the validators below turn into a list, for the API's description.
+_Content = str | Annotated[list[TextPart], Field(min_length=1)]
 StopString = Annotated[str, Field(min_length=1, max_length=256)]
+_Stop = StopString | Annotated[list[StopString], Field(max_length=4)]
+_TokenIds = Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1)]
+_Prompt = Annotated[str, Field(min_length=1)] | _TokenIds
+_OnePrompt = _Prompt | Annotated[list[_Prompt], Field(min_length=1, max_length=1)]
 _NO_TOOLS = "tools are not supported, describe them in the messages"
 
 
@@ -108,7 +138,7 @@ class Message(_Strict):
     """One turn of a chat. The parameters below `content` are those an earlier answer may carry back."""
 
     role: Literal["system", "developer", "user", "assistant"]
-    content: Annotated[list[TextPart], BeforeValidator(_as_parts)]
+    content: Annotated[list[TextPart], BeforeValidator(_as_parts, json_schema_input_type=_Content)]
     name: Annotated[object, _only(instead="write the name into the content")] = None
     refusal: Annotated[object, _only(instead="write it into the content")] = None
     audio: Annotated[object, _only(instead="send its text as the content")] = None
@@ -140,10 +170,17 @@ class GenerationParameters(_Strict):
     model: str = Field(min_length=1)
     temperature: float | None = Field(default=None, ge=0, le=2)
     top_p: float | None = Field(default=None, gt=0, le=1)
-    top_k: int | None = Field(default=None, ge=0, le=_INT32_MAX)
-    max_tokens: int | None = Field(default=None, ge=1)
-    seed: int | None = Field(default=None, ge=-_INT64, lt=_INT64)
-    stop: Annotated[list[StopString], Field(max_length=4), BeforeValidator(_as_list)] | None = None
+    top_k: Annotated[int, Field(ge=0, le=_INT32_MAX), _INTEGRAL] | None = None
+    max_tokens: Annotated[int, Field(ge=1), _INTEGRAL] | None = None
+    seed: Annotated[int, Field(ge=-_INT64, lt=_INT64), _INTEGRAL] | None = None
+    stop: (
+        Annotated[
+            list[StopString],
+            Field(max_length=4),
+            BeforeValidator(_as_list, json_schema_input_type=_Stop),
+        ]
+        | None
+    ) = None
     stream: bool | None = None
     stream_options: StreamOptions | None = None
 
@@ -178,7 +215,7 @@ class ChatRequest(GenerationParameters):
     """`POST /v1/chat/completions`."""
 
     messages: list[Message] = Field(min_length=1)
-    max_completion_tokens: int | None = Field(default=None, ge=1)
+    max_completion_tokens: Annotated[int, Field(ge=1), _INTEGRAL] | None = None
 
     audio: Annotated[object, _only(instead="this model writes only text")] = None
     function_call: Annotated[object, _only("none", "auto", instead=_NO_TOOLS)] = None
@@ -221,7 +258,7 @@ class ChatRequest(GenerationParameters):
 class CompletionRequest(GenerationParameters):
     """`POST /v1/completions`."""
 
-    prompt: Annotated[str | list[int], BeforeValidator(_one_prompt)]
+    prompt: Annotated[str | list[int], BeforeValidator(_one_prompt, json_schema_input_type=_OnePrompt)]
 
     best_of: Annotated[object, _only(1, instead="send the request several times")] = None
     echo: Annotated[object, _only(False, instead="put the prompt before the answer in the client")] = None

@@ -15,7 +15,7 @@ from collections.abc import AsyncGenerator, Collection
 
 from tokenizers import Tokenizer
 
-from serve_apps.llm.engine import Engine, EngineStats, Event, Failed, GenerationRequest, TextDelta
+from serve_apps.llm.engine import Engine, EngineStats, Event, Failed, GenerationRequest, TextDelta, Timings
 from serve_apps.llm.runners import Runner
 from serve_apps.llm.step_loop import Abort, Batch, Close, StepLoop, Submit, Ticket
 
@@ -111,6 +111,10 @@ class SlotEngine(Engine):
     def stats(self) -> EngineStats:
         """See `Engine`."""
         return self._steps.stats
+
+    def take_timings(self) -> Timings:
+        """See `Engine`."""
+        return self._steps.timings.take()
 
     async def close(self) -> None:
         """See `Engine`. Waits for the step in progress; may be called more than once."""

@@ -29,6 +29,7 @@ from serve_apps.llm.engine import (
 )
 from serve_apps.llm.runners import Runner, Sampled
 from serve_apps.llm.scheduler import FinishReason, Output, Plan, QueueFullError, Scheduler
+from serve_apps.llm.stopwatch import RequestClock, Stopwatch
 
 logger = logging.getLogger(__name__)
 
@@ -76,14 +77,14 @@ class _Answer:
     """An answer as far as it has come."""
 
     text: Detokenizer
+    clock: RequestClock
     tokens: int = 0
     unsent_tokens: int = 0
-    started: float | None = None
-    first_token: float | None = None
 
 
 class StepLoop:
-    """`run` is the thread's body. Other threads put into `commands` and read `stats` and `failure`.
+    """`run` is the thread's body. Other threads put into `commands`, read `stats` and `failure`, and take
+    `timings`.
 
     `loaded` is called once, with what the runner's `load` raised if it did; `deliver` with the events of
     each step. Both are called from the thread and must not block.
@@ -113,6 +114,7 @@ class StepLoop:
         self._mean_held_s = 0.0
         self._counters = EngineStats(self._limits.slots)
         self.stats = self._counters
+        self.timings = Stopwatch()
         self._step_began: float | None = None
 
     def step_in_flight_s(self) -> float:
@@ -182,7 +184,8 @@ class StepLoop:
                 retry_after_s=max(_SHORTEST_RETRY_S, self._mean_held_s / self._limits.slots),
             )
         else:
-            self._answers[ticket] = _Answer(Detokenizer(self._tokenizer, ticket.request.stop))
+            clock = RequestClock(self.timings, ticket.submitted)
+            self._answers[ticket] = _Answer(Detokenizer(self._tokenizer, ticket.request.stop), clock)
 
     def _expire(self) -> None:
         for ticket in self._scheduler.expire(time.monotonic()):
@@ -205,6 +208,7 @@ class StepLoop:
             self._advance(output, began)
         self._count(
             steps=1,
+            generated_tokens=len(sampled),
             prefill_tokens=sum(len(item.ids) for item in plan.prefill),
             decode_rows=len(plan.decode),
             decode_slots=self._limits.slots if plan.decode else 0,
@@ -214,8 +218,7 @@ class StepLoop:
         """Turn a token into events."""
         ticket = output.key
         answer = self._answers[ticket]
-        if answer.started is None:
-            answer.started, answer.first_token = step_began, time.monotonic()
+        answer.clock.token(step_began)
         answer.tokens += 1
         answer.unsent_tokens += 1
         # An end-of-sequence token ends the text; whether it also stands for text is the vocabulary's affair.
@@ -229,7 +232,9 @@ class StepLoop:
             answer.unsent_tokens = 0
         finish: FinishReason | None = "stop" if answer.text.stopped else output.finish
         if finish:
-            self._outbox.append((ticket, Finished(finish, len(ticket.request.prompt_ids), answer.tokens)))
+            prompt_tokens, clock = len(ticket.request.prompt_ids), answer.clock
+            end = Finished(finish, prompt_tokens, answer.tokens, clock.queued_s, clock.first_token_s)
+            self._outbox.append((ticket, end))
             self._count(finished=1)
             self._end(ticket, finish)
 
@@ -244,8 +249,8 @@ class StepLoop:
         """Forget a ticket and log one line about it, which never holds text."""
         now = time.monotonic()
         answer = self._answers.pop(ticket, None)
-        started = answer.started if answer else None
-        first_token = answer.first_token if answer else None
+        started = answer.clock.started if answer else None
+        first_token_s = answer.clock.first_token_s if answer else None
         if started is not None:
             held_s = now - started
             self._mean_held_s += (held_s - self._mean_held_s) * (_NEWEST_SHARE if self._mean_held_s else 1)
@@ -257,7 +262,7 @@ class StepLoop:
             len(ticket.request.prompt_ids),
             answer.tokens if answer else 0,
             (started or now) - ticket.submitted,
-            f"{first_token - ticket.submitted:.3f}" if first_token else "none",
+            "none" if first_token_s is None else f"{first_token_s:.3f}",
             now - ticket.submitted,
         )
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -46,10 +47,11 @@ class TestRequestIds:
             api.http.get("/nowhere/secret%0Aline")
         line, other = caplog.messages
         assert line.startswith(
-            "request_id=trace-43 POST /v1/chat/completions status=200 outcome=stop "
-            "prompt_tokens=37 completion_tokens=6 seconds="
+            f"request_id=trace-43 model={MODEL} POST /v1/chat/completions status=200 finish_reason=stop "
+            "prompt_tokens=37 completion_tokens=6 queued_s=0.250 first_token_s=0.500 seconds="
         )
-        assert "status=404" in other
+        assert re.search(r" seconds=\d+\.\d{3} tokens_per_s=\d+\.\d$", line)
+        assert "status=404 finish_reason=http_404" in other
         assert "secret" not in other
         assert "France" not in caplog.text
 

@@ -15,7 +15,7 @@ import pytest
 import pytest_asyncio
 from tokenizers import Tokenizer
 
-from serve_apps.llm.engine import Event, Failed, Finished, GenerationRequest, TextDelta
+from serve_apps.llm.engine import Event, Failed, Finished, GenerationRequest, TextDelta, Timings
 from serve_apps.llm.runners import Capabilities, SamplingParams
 from serve_apps.llm.runners.checked import CheckedRunner
 from serve_apps.llm.slot_engine import EngineDeadError, SlotEngine
@@ -357,6 +357,20 @@ async def test_a_step_wakes_the_event_loop_once(harness: Harness, monkeypatch: p
     harness.gates[0].release(1000)
     await asyncio.gather(*tasks)
     assert 20 <= len(wakes) <= engine.stats().steps
+
+
+async def test_every_token_is_timed_once_and_taken_once(harness: Harness) -> None:
+    engine, _ = await harness.start()
+    ends = await asyncio.gather(*(read(engine, harness.request(max_tokens=n)) for n in (1, 5, 9)))
+    timings = engine.take_timings()
+    assert (len(timings.queued_s), len(timings.first_token_s), len(timings.between_tokens_s)) == (3, 3, 12)
+    assert engine.stats().generated_tokens == 15
+    for _, end in ends:
+        assert isinstance(end, Finished)
+        assert end.queued_s in timings.queued_s
+        assert end.first_token_s in timings.first_token_s
+        assert 0 <= end.queued_s <= end.first_token_s
+    assert engine.take_timings() == Timings([], [], [])
 
 
 async def test_one_log_line_a_request_and_no_text_in_it(
