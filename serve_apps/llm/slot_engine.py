@@ -30,7 +30,8 @@ class SlotEngine(Engine):
 
     `tokenizer` turns token ids into text; `eos_ids` end an answer. A request lives at most
     `request_timeout_s`, waiting included. At most `max_queue` requests wait beyond the free slots. A reader
-    that lets more than `max_unread_events` events pile up is cut off.
+    that lets more than `max_unread_events` events pile up is cut off. Text is sent at most every
+    `stream_interval_s`; 0 sends every token at once.
     """
 
     def __init__(
@@ -41,6 +42,7 @@ class SlotEngine(Engine):
         eos_ids: Collection[int],
         max_queue: int,
         request_timeout_s: float,
+        stream_interval_s: float = 0.0,
         max_unread_events: int = 512,
     ) -> None:
         self._request_timeout_s = request_timeout_s
@@ -51,6 +53,7 @@ class SlotEngine(Engine):
             tokenizer,
             eos_ids=eos_ids,
             max_queue=max_queue,
+            stream_interval_s=stream_interval_s,
             loaded=self._loaded_soon,
             deliver=self._deliver_soon,
         )
