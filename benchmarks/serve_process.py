@@ -69,7 +69,7 @@ def _application(server: Server) -> Any:
 
 
 def main() -> None:
-    """Serve until standard input ends; say so on standard output when ready."""
+    """Serve until standard input ends; say `ready` on standard output when it can be asked."""
     server = Server(**json.loads(sys.argv[1]))
     import ray
     from ray import serve
@@ -79,8 +79,6 @@ def main() -> None:
     serve.run(_application(server), name="llm", route_prefix="/")
     print("ready", flush=True)
     sys.stdin.read()
-    serve.shutdown()
-    ray.shutdown()
 
 
 if __name__ == "__main__":

@@ -63,9 +63,7 @@ def test_a_load_reports_rate_and_times_to_first_and_last_token() -> None:
 
 
 def test_the_page_shows_what_was_measured_and_says_what_was_not() -> None:
-    machine = {
-        name: "x" for name in ("cpu", "instructions", "torch", "transformers", "ray", "model", "commit")
-    }
+    machine = dict.fromkeys(("cpu", "instructions", "torch", "transformers", "ray", "model", "commit"), "x")
     results: dict[str, Any] = {
         "machine": machine
         | {"cpus": 2, "memory_gib": 8, "date": "2026-11-01", "load_before": 0.5}

@@ -117,11 +117,11 @@ class _Layer:
         queries, keys, values = self._heads
         heads = self._qkv(self._attention_norm(states)).unflatten(1, (-1, self._head_dim))
         turned, value = heads.split([queries + keys, values], dim=1)
-        turned = torch.addcmul(turned * cos, turned.roll(self._head_dim // 2, dims=-1), signed_sin)
+        turned = (turned * cos).addcmul_(turned.roll(self._head_dim // 2, dims=-1), signed_sin)
         query, key = turned.split([queries, keys], dim=1)
         states += self._output(attend(query, key, value).flatten(1))
         gate, up = self._gate_up(self._mlp_norm(states)).chunk(2, dim=-1)
-        states += self._down(F.silu(gate) * up)
+        states += self._down(F.silu(gate).mul_(up))
 
 
 def _joined(*linears: Any) -> nn.Module:
