@@ -12,6 +12,7 @@ torch's own product is the fall-back. The two others:
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 
 import torch
@@ -68,10 +69,17 @@ class PackedLinear(nn.Module):
         return torch.ops.mkldnn._linear_pointwise(x, self._weight, None, "none", [], "")
 
 
+_of_thread = threading.local()  # an engine has one thread, a process may have several engines
+
+
+def _scratch_of_this_thread() -> torch.Tensor:
+    if not hasattr(_of_thread, "scratch"):
+        _of_thread.scratch = torch.empty(_SCRATCH_ELEMENTS)
+    return _of_thread.scratch
+
+
 class WidenedLinear(nn.Module):
     """bfloat16 weights, multiplied as float32."""
-
-    _scratch: torch.Tensor | None = None  # shared by all instances: a process has one engine thread
 
     def __init__(self, weight: torch.Tensor) -> None:
         super().__init__()
@@ -86,8 +94,6 @@ class WidenedLinear(nn.Module):
 
     def _widened_blocks(self) -> Iterator[torch.Tensor]:
         """The weight in float32, some of its rows at a time; each block is gone when the next one comes."""
-        if WidenedLinear._scratch is None:
-            WidenedLinear._scratch = torch.empty(_SCRATCH_ELEMENTS)
-        scratch = WidenedLinear._scratch
+        scratch = _scratch_of_this_thread()
         for block in self.weight.split(len(scratch) // self.weight.shape[1]):
             yield scratch[: block.numel()].view(block.shape).copy_(block)
