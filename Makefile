@@ -19,7 +19,7 @@ export GRADIO_ANALYTICS_ENABLED := False
 export DO_NOT_TRACK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup model browser redis local local-status local-stop hurt check chaos test test-slow test-all docs clean
+.PHONY: help setup model browser redis local local-status local-stop hurt check chaos test test-slow test-all bench docs clean
 
 help: ## Show this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -86,6 +86,9 @@ chaos: setup model redis ## Hurt a local cluster in every way, under load; rewri
 	@$(BIN)/python -m tests.ha $(ARGS)
 
 test-all: test test-slow ## Both
+
+bench: setup model ## Measure this machine; ARGS="--full --page" also writes docs/benchmarks.md
+	@$(BIN)/python -m benchmarks $(ARGS)
 
 docs: setup ## Regenerate what is generated in docs/
 	@$(BIN)/python -m offline config-reference > docs/configuration.md

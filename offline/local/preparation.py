@@ -18,7 +18,7 @@ from offline.graph import Graph
 from offline.local.local_service import RAY_SERVICE_TYPE, LocalService, from_custom_resource
 from offline.local.options import RunOptions
 from offline.local.processes import Command, ManagedProcess
-from offline.local.substitutions import ModelLimits, Substitution, adapt
+from offline.local.substitutions import ModelLimits, Substitution, adapt, share_one_machine
 from serve_apps.llm.args import MODEL_CACHE_ENV, LlmArgs
 from workloads.serve_config import LLM_IMPORT_PATH
 
@@ -68,6 +68,7 @@ def make_plan(
     def prepare(model: str) -> Path:
         return _prepared(model, run_program(_prepare_command(model, options.project_dir)), say)
 
+    service, shared = share_one_machine(service)
     serve_config, substitutions = adapt(
         service.serve_config,
         service.worker,
@@ -80,7 +81,7 @@ def make_plan(
         if application["import_path"] == LLM_IMPORT_PATH:
             llm = LlmArgs.model_validate(application["args"])
             prepare(llm.model)
-    return Plan(service, serve_config, substitutions, llm)
+    return Plan(service, serve_config, shared + substitutions, llm)
 
 
 def _prepare_command(model: str, project_dir: Path) -> Command:

@@ -78,6 +78,13 @@ class LlmArgs(BaseModel):
         description="Longest request body, bytes; a longer one gets 413. By default 1 MiB, and 64 bytes for "
         "each token of max_model_len.",
     )
+    stream_interval_ms: int = Field(
+        default=0,
+        ge=0,
+        le=1000,
+        description="Shortest time between two pieces of a streamed answer, milliseconds; what comes in "
+        "between travels together, and the first piece never waits. 0: every token by itself.",
+    )
     auth: Literal["api-keys", "none"] = Field(
         default="api-keys",
         description=f"`api-keys`: a Bearer key from the file named by {API_KEYS_FILE_ENV} is required. "

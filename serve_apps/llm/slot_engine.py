@@ -32,7 +32,7 @@ class SlotEngine(Engine):
     `tokenizer` turns token ids into text; `eos_ids` end an answer. A request lives at most
     `request_timeout_s`, waiting included; a step longer than `step_timeout_s` counts as hanging. At most
     `max_queue` requests wait beyond the free slots. A reader that lets more than `max_unread_events` events
-    pile up is cut off.
+    pile up is cut off. Text is sent at most every `stream_interval_s`; 0 sends every token at once.
     """
 
     def __init__(
@@ -44,6 +44,7 @@ class SlotEngine(Engine):
         max_queue: int,
         request_timeout_s: float,
         step_timeout_s: float = math.inf,
+        stream_interval_s: float = 0.0,
         max_unread_events: int = 512,
     ) -> None:
         self._request_timeout_s = request_timeout_s
@@ -55,6 +56,7 @@ class SlotEngine(Engine):
             tokenizer,
             eos_ids=eos_ids,
             max_queue=max_queue,
+            stream_interval_s=stream_interval_s,
             loaded=self._loaded_soon,
             deliver=self._deliver_soon,
         )

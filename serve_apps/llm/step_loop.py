@@ -79,7 +79,9 @@ class _Answer:
     text: Detokenizer
     clock: RequestClock
     tokens: int = 0
+    unsent: str = ""
     unsent_tokens: int = 0
+    next_send: float = 0.0
 
 
 class StepLoop:
@@ -88,6 +90,9 @@ class StepLoop:
 
     `loaded` is called once, with what the runner's `load` raised if it did; `deliver` with the events of
     each step. Both are called from the thread and must not block.
+
+    An answer's text is sent at most every `stream_interval_s`: the first piece at once, the rest with the
+    first token after the interval, or with the last one. A message costs much more than a token in it.
     """
 
     def __init__(
@@ -97,6 +102,7 @@ class StepLoop:
         *,
         eos_ids: Collection[int],
         max_queue: int,
+        stream_interval_s: float,
         loaded: Callable[[Exception | None], None],
         deliver: Callable[[Batch], None],
     ) -> None:
@@ -106,6 +112,7 @@ class StepLoop:
         self._limits = runner.capabilities
         self._tokenizer = tokenizer
         self._vocabulary = tokenizer.get_vocab_size()
+        self._stream_interval_s = stream_interval_s
         self._loaded = loaded
         self._deliver = deliver
         self._scheduler: Scheduler[Ticket] = Scheduler(self._limits, eos_ids=eos_ids, max_queue=max_queue)
@@ -218,6 +225,7 @@ class StepLoop:
         """Turn a token into events."""
         ticket = output.key
         answer = self._answers[ticket]
+        now = time.monotonic()
         answer.clock.token(step_began)
         answer.tokens += 1
         answer.unsent_tokens += 1
@@ -227,10 +235,11 @@ class StepLoop:
             text += answer.text.flush()
         if answer.text.stopped:
             self._scheduler.cancel(ticket)  # before its time; nothing happens if this was its last token
-        if text:
-            self._outbox.append((ticket, TextDelta(text, answer.unsent_tokens)))
-            answer.unsent_tokens = 0
+        answer.unsent += text
         finish: FinishReason | None = "stop" if answer.text.stopped else output.finish
+        if answer.unsent and (finish or now >= answer.next_send):
+            self._send_text(ticket, answer)
+            answer.next_send = now + self._stream_interval_s
         if finish:
             prompt_tokens, clock = len(ticket.request.prompt_ids), answer.clock
             end = Finished(finish, prompt_tokens, answer.tokens, clock.queued_s, clock.first_token_s)
@@ -238,9 +247,16 @@ class StepLoop:
             self._count(finished=1)
             self._end(ticket, finish)
 
+    def _send_text(self, ticket: Ticket, answer: _Answer) -> None:
+        if answer.unsent:
+            self._outbox.append((ticket, TextDelta(answer.unsent, answer.unsent_tokens)))
+            answer.unsent, answer.unsent_tokens = "", 0
+
     def _fail(
         self, ticket: Ticket, kind: FailureKind, message: str, retry_after_s: float | None = None
     ) -> None:
+        if answer := self._answers.get(ticket):
+            self._send_text(ticket, answer)
         self._outbox.append((ticket, Failed(kind, message, retry_after_s)))
         self._count(failed=1)
         self._end(ticket, kind)

@@ -160,6 +160,30 @@ async def test_the_tokens_of_the_deltas_add_up(harness: Harness) -> None:
     assert sum(event.tokens for event in events if isinstance(event, TextDelta)) == 40
 
 
+async def test_with_an_interval_the_first_piece_comes_at_once_and_the_rest_together(harness: Harness) -> None:
+    engine, _ = await harness.start(gated=True, stream_interval_s=3600)
+    events = stream(engine, harness.request(max_tokens=5))
+    harness.gates[0].release()  # the prefill alone
+    first = await anext(events)
+    harness.gates[0].release(4)
+    rest = [event async for event in events]
+    assert first == TextDelta(" one", 1)
+    assert rest == [TextDelta(" two three one two", 4), Finished("length", 3, 5)]
+
+
+async def test_text_that_waits_for_its_interval_is_not_lost_when_the_engine_fails(harness: Harness) -> None:
+    engine, runner = await harness.start(gated=True, stream_interval_s=3600)
+    events = stream(engine, harness.request(" one two", 5))
+    harness.gates[0].release(2)
+    assert await anext(events) == TextDelta(" one", 1)
+    await until(lambda: engine.stats().steps == 2)
+    runner.step_failure = RuntimeError("broken")
+    harness.gates[0].release()
+    rest = [event async for event in events]
+    assert rest[0] == TextDelta(" two", 1)
+    assert isinstance(rest[1], Failed)
+
+
 async def test_a_reader_that_leaves_frees_its_slot_within_one_step(harness: Harness) -> None:
     engine, runner = await harness.start(ONE_SLOT, gated=True)
     (gate,) = harness.gates

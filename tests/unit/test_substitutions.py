@@ -12,7 +12,7 @@ from offline.errors import OfflineError
 from offline.graph import Graph, Resource
 from offline.local.local_service import RAY_SERVICE_TYPE, LocalService, from_custom_resource
 from offline.local.preparation import pick_service
-from offline.local.substitutions import LOCAL_MODEL, ModelLimits, Substitution, adapt
+from offline.local.substitutions import LOCAL_MODEL, ModelLimits, Substitution, adapt, share_one_machine
 from tests.unit.plans import CPU, NEURON, OWN, plan
 
 CODE_URL = "s3://bucket/code.zip"
@@ -212,3 +212,12 @@ def test_one_of_several_services_has_to_be_named() -> None:
 def test_a_stack_without_a_service_is_refused() -> None:
     with pytest.raises(OfflineError, match="'dev' has no service"):
         pick_service(graph_of(), None)
+
+
+@pytest.mark.parametrize(("data_plane", "replaced"), [("default", 0), ("throughput", 0), ("haproxy", 1)])
+def test_haproxy_needs_a_machine_for_each_node(data_plane: str, replaced: int) -> None:
+    local, found = share_one_machine(service(CPU, dataPlane=data_plane))
+    assert [substitution.what for substitution in found] == ["data plane"] * replaced
+    for env in (local.head_env, local.worker.env):
+        assert "RAY_SERVE_ENABLE_HA_PROXY" not in env
+        assert ("RAY_SERVE_THROUGHPUT_OPTIMIZED" in env) == (data_plane != "default")
