@@ -98,7 +98,7 @@ class Experiment:
         self._say = say
         directory.mkdir(parents=True, exist_ok=True)
         self._file = directory / "requests.jsonl"
-        self._file.touch()
+        self._file.write_text("")  # the directory may be that of a run before
         self._read = 0
 
     def __enter__(self) -> Experiment:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import platform
 import re
 import subprocess
@@ -88,7 +89,7 @@ def _timeline(axes: Axes, outcome: Outcome, title: str) -> None:
         (("failed", "broken", "refused"), _RED, "lost"),
     ):
         found = [r for o in outcomes for r in outcome.records if r.outcome == o]
-        count = Counter(int(record.ended - killed // 1) for record in found)
+        count = Counter(math.floor(record.ended - killed) for record in found)
         axes.step(seconds, [count[second] for second in seconds], where="post", color=color, label=label)
     for when, what in outcome.marks:
         if what in ("head killed", "head starts", "recovered"):
