@@ -15,6 +15,8 @@ from infra.grace_periods import LONGEST_REQUEST_S
 from infra.model_shape import ModelShape
 from serve_apps.llm.args import DType, EngineName, Sampling
 
+# transformers-neuronx cannot prefill a batch of one slot (`fused_kv_update_cache` of its layers/attention.py).
+MIN_NEURON_SLOTS = 2
 DataPlane = Literal["default", "throughput", "haproxy"]
 
 
@@ -214,10 +216,10 @@ class LlmService(Service):
 
     @model_validator(mode="after")
     def _neuron_batches_have_two_slots(self) -> LlmService:
-        if self.accelerator == "neuron" and self.slots < 2:
+        if self.accelerator == "neuron" and self.slots < MIN_NEURON_SLOTS:
             raise ValueError(
                 f"slots is {self.slots}; transformers-neuronx cannot prefill a batch of one slot, "
-                "use 2 or more"
+                f"use {MIN_NEURON_SLOTS} or more"
             )
         return self
 

@@ -119,7 +119,8 @@ def test_a_model_is_kept_where_engine_and_device_are() -> None:
 
 
 def test_a_context_beyond_the_local_models_is_cut_to_it() -> None:
-    config, found = adapted(service(NEURON, maxModelLen=16384))
+    longer = {"model": "mistralai/Mistral-7B-Instruct-v0.2", "maxModelLen": 16384, "slots": 2}
+    config, found = adapted(service(NEURON, **longer))
     assert config["applications"][0]["args"]["max_model_len"] == 8192
     assert (found["max_model_len"].was, found["max_model_len"].becomes) == ("16384", "8192")
 
