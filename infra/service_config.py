@@ -15,7 +15,7 @@ from infra.grace_periods import LONGEST_REQUEST_S
 from infra.model_shape import ModelShape
 from serve_apps.llm.args import DType, EngineName, Sampling
 
-# transformers-neuronx cannot prefill a batch of one slot (`fused_kv_update_cache` of its layers/attention.py).
+# transformers-neuronx cannot prefill a batch of one (its layers/attention.py, `fused_kv_update_cache`).
 MIN_NEURON_SLOTS = 2
 DataPlane = Literal["default", "throughput", "haproxy"]
 
