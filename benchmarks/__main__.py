@@ -13,6 +13,8 @@ from typing import Any
 
 # Before torch is imported, as in a replica: see serve_apps/llm/factory.py.
 os.environ.setdefault("GOMP_SPINCOUNT", "10000")
+# Converting takes half a minute, so the model is shared with `make local`.
+os.environ.setdefault("NEURON_SERVE_MODEL_CACHE", str(Path(__file__).parent.parent / ".cache" / "models"))
 
 from rich.console import Console
 
