@@ -14,11 +14,12 @@ from typing import Any, Literal
 import pulumi
 from pydantic import Field, ValidationError, field_validator, model_validator
 
-from infra import versions
+from infra import namespaces, versions
 from infra.aws_config import Aws
 from infra.config_errors import ConfigError, explain, nearest, shown
 from infra.config_model import ConfigModel
 from infra.gated_models import consent_page
+from infra.monitoring_config import Monitoring
 from infra.service_config import AnyService, LlmService
 
 # KubeRay appends "-xxxxx" for the Ray cluster's name, which it limits to 53 characters
@@ -26,16 +27,6 @@ from infra.service_config import AnyService, LlmService
 _SERVICE_NAME_MAX_CHARS = 47
 # What KubeRay accepts as a name: an RFC 1035 label (same file, IsDNS1035Label).
 _SERVICE_NAME = re.compile(r"[a-z]([-a-z0-9]*[a-z0-9])?")
-# Namespaces of the platform: a service's namespace has the service's name.
-_RESERVED_NAMES = (
-    "default",
-    "kube-system",
-    "kube-public",
-    "kube-node-lease",
-    "kuberay-operator",
-    "chat-ui",
-    "neuron-serve",
-)
 
 
 class KubeRay(ConfigModel):
@@ -129,6 +120,9 @@ class StackConfig(ConfigModel):
         default=None,
         description="Where Ray's head keeps its state; `elasticache` on aws and `none` elsewhere if unset.",
     )
+    monitoring: Monitoring = Field(
+        default_factory=lambda: Monitoring.model_validate({}), description="Dashboards and alerts."
+    )
     services: dict[str, AnyService] = Field(min_length=1, description="What runs, by name.")
 
     @property
@@ -177,7 +171,8 @@ class StackConfig(ConfigModel):
                     f"{shown(name)} cannot name a service: use at most {_SERVICE_NAME_MAX_CHARS} lower case "
                     "letters, digits and hyphens, first a letter, last a letter or a digit"
                 )
-            if name in _RESERVED_NAMES:
+            # A service's namespace has the service's name.
+            if name in namespaces.RESERVED:
                 raise ValueError(f"{name!r} is the name of a platform namespace; choose another service name")
         return services
 

@@ -7,12 +7,11 @@ import secrets as random
 import pulumi
 import pulumi_kubernetes as k8s
 
+from infra import namespaces
 from infra.config import Secrets, StackConfig
 from infra.drawn_secret import drawn_secret, value_of
 from infra.service_config import LlmService
 
-# For what belongs to no single service.
-_NAMESPACE = "neuron-serve"
 _KEY = "keys"
 
 
@@ -35,7 +34,7 @@ class DrawnApiKey(pulumi.ComponentResource):
         super().__init__("neuron-serve:workloads:DrawnApiKey", "api-keys", None, opts)
         namespace = k8s.core.v1.Namespace(
             "api-keys-namespace",
-            metadata={"name": _NAMESPACE},
+            metadata={"name": namespaces.SHARED, "labels": namespaces.RESTRICTED},
             opts=pulumi.ResourceOptions(parent=self),
         )
         secret = drawn_secret(

@@ -8,10 +8,12 @@ from dataclasses import dataclass
 import pulumi
 import pulumi_kubernetes as k8s
 
+from infra import namespaces
+from infra.network_policy import register_policies
 from infra.pod_security import restricted_container
+from workloads.network_policies import chat_page_policies
 
 PORT = 7860
-_NAMESPACE = "chat-ui"
 _LABELS = {"app.kubernetes.io/name": "chat-ui"}
 
 
@@ -29,12 +31,18 @@ class ChatUiArgs:
 
 
 class ChatUi(pulumi.ComponentResource):
-    """Namespace, Secret with one API key where the stack has keys, Deployment, Service."""
+    """Namespace, NetworkPolicy, Secret with one API key where the stack has keys, Deployment, Service."""
 
     def __init__(self, args: ChatUiArgs, opts: pulumi.ResourceOptions | None = None) -> None:
         super().__init__("neuron-serve:workloads:ChatUi", "chat-ui", None, opts)
         own = pulumi.ResourceOptions(parent=self)
-        namespace = k8s.core.v1.Namespace("chat-ui-namespace", metadata={"name": _NAMESPACE}, opts=own)
+        namespace = k8s.core.v1.Namespace(
+            "chat-ui-namespace",
+            metadata={"name": namespaces.CHAT_UI, "labels": namespaces.RESTRICTED},
+            opts=own,
+        )
+        policies = chat_page_policies(list(args.endpoints))
+        register_policies("chat-ui", namespace.metadata.name, policies, self)
         metadata: k8s.meta.v1.ObjectMetaArgsDict = {
             "name": "chat-ui",
             "namespace": namespace.metadata.name,

@@ -81,7 +81,12 @@ def ray_cluster(
         "workerGroupSpecs": [_worker_group(name, service, placement, secrets, autoscaled=autoscaled)],
     }
     if autoscaled:
-        cluster["autoscalerOptions"] = {"version": "v2", "idleTimeoutSeconds": _IDLE_TIMEOUT_S}
+        cluster["autoscalerOptions"] = {
+            "version": "v2",
+            "idleTimeoutSeconds": _IDLE_TIMEOUT_S,
+            # KubeRay gives its other containers the context of the Ray container, but none to this one.
+            "securityContext": restricted_container_manifest(read_only_root=False),
+        }
     if store:
         _keep_state(cluster, store)
     if bucket:

@@ -14,10 +14,12 @@ from typing import Any
 import pulumi
 import pulumi_kubernetes as k8s
 
+from infra import namespaces
 from infra.bucket_layout import RAY_SERVICE_ACCOUNT
 from infra.drawn_secret import drawn_secret
 from infra.gcs_store import GcsStore
 from infra.in_cluster_store import InClusterStore
+from infra.network_policy import register_policies
 from infra.service_config import LlmService
 from workloads.ray_cluster import (
     API_KEYS_KEY,
@@ -56,6 +58,7 @@ class RayService(pulumi.ComponentResource):
       gone. Nothing in it uses `deleted_with`, which would skip that wait.
     - Secrets: Ray's token, and where the stack has them API keys, Hugging Face token, the store's password
     - ServiceAccount, on AWS
+    - NetworkPolicies
     - RayService (`ray.io/v1`)
     - PodDisruptionBudget of the workers, where there is more than one
     - ReleaseCheck
@@ -68,7 +71,12 @@ class RayService(pulumi.ComponentResource):
         super().__init__("neuron-serve:workloads:RayService", name, None, opts)
         self._name = name
         namespace = self._namespace(args)
-        needed = [*self._secrets(args, namespace), *self._service_account(args.plan, namespace)]
+        needed = [
+            *self._secrets(args, namespace),
+            *self._service_account(args.plan, namespace),
+            # They outlive the RayService, whose clean-up job has to reach the store.
+            *register_policies(name, namespace.metadata.name, args.plan.network_policies, self),
+        ]
         custom_resource = self._custom_resource(args, namespace, needed)
         self._disruption_budget(args.plan, namespace)
         store_address = args.gcs_store.address if args.gcs_store else None
@@ -86,7 +94,7 @@ class RayService(pulumi.ComponentResource):
     def _namespace(self, args: RayServiceArgs) -> k8s.core.v1.Namespace:
         return k8s.core.v1.Namespace(
             f"{self._name}-namespace",
-            metadata={"name": self._name},
+            metadata={"name": self._name, "labels": namespaces.RESTRICTED},
             opts=pulumi.ResourceOptions(
                 parent=self,
                 depends_on=[*args.platform, *(args.gcs_store.resources if args.gcs_store else [])],

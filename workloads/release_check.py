@@ -16,6 +16,7 @@ import pulumi_kubernetes as k8s
 
 from infra.pod_security import restricted_container
 from infra.service_config import LlmService
+from workloads.network_policies import RELEASE_CHECK
 from workloads.ray_cluster import API_KEYS_DIRECTORY, API_KEYS_KEY, RAY_AUTH_KEY
 from workloads.service_plan import ServicePlan
 
@@ -165,7 +166,7 @@ class ReleaseCheck(pulumi.ComponentResource):
 
 
 def _pod_metadata(args: ReleaseCheckArgs) -> k8s.meta.v1.ObjectMetaArgsDict:
-    metadata: k8s.meta.v1.ObjectMetaArgsDict = {"labels": {"app.kubernetes.io/component": "release-check"}}
+    metadata: k8s.meta.v1.ObjectMetaArgsDict = {"labels": RELEASE_CHECK}
     if args.store_address is not None:
         # Another store is another Ray cluster for the same release. The check has to see that one, too,
         # before Pulumi takes the old store away from the old one.
