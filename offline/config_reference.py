@@ -28,7 +28,8 @@ Set them with `pulumi config set --secret neuron-serve:KEY`; in plain text they 
 
 | key | description |
 |---|---|
-| `apiKeys` | API keys that clients send as Bearer tokens, one a line or separated by commas. Unset: one \
+| `apiKeys` | API keys that clients send as Bearer tokens, or `sha256:` and the hash of one, one a line or \
+separated by commas. Unset: one \
 is drawn when the stack is made; `pulumi stack output apiKeys --show-secrets` shows it. |
 | `huggingFaceToken` | Token of the Hugging Face Hub. Needed by gated models. |
 | `gcsStoreAuthToken` | Password of the `gcsStore`. Unset: one is drawn when the stack is made. |

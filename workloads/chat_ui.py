@@ -19,14 +19,14 @@ _LABELS = {"app.kubernetes.io/name": "chat-ui"}
 
 @dataclass(frozen=True)
 class ChatUiArgs:
-    """`endpoints` maps a service's name to the base URL of its API; `api_keys` holds one key a line.
+    """`endpoints` maps a service's name to the base URL of its API; `api_key` is sent to all.
 
     `needs` is what must be there before the page starts.
     """
 
     image: str
     endpoints: Mapping[str, pulumi.Output[str]]
-    api_keys: pulumi.Output[str] | None
+    api_key: pulumi.Output[str] | None
     needs: Sequence[pulumi.Resource] = ()
 
 
@@ -49,10 +49,9 @@ class ChatUi(pulumi.ComponentResource):
             "labels": _LABELS,
         }
         key = None
-        if args.api_keys is not None:
-            first = args.api_keys.apply(lambda keys: keys.splitlines()[0])
+        if args.api_key is not None:
             key = k8s.core.v1.Secret(
-                "chat-ui-api-key", metadata=metadata, string_data={"key": first}, opts=own
+                "chat-ui-api-key", metadata=metadata, string_data={"key": args.api_key}, opts=own
             )
         k8s.apps.v1.Deployment(
             "chat-ui",

@@ -16,6 +16,8 @@ from workloads.serve_config import SERVE_PORT
 # Where the API keys' secret is mounted, and its only file.
 API_KEYS_DIRECTORY = "/etc/neuron-serve/api-keys"
 API_KEYS_KEY = "keys"
+# Beside the hashes, for the release check alone, one key as clients send it.
+CLIENT_KEY = "client"
 # The key that KubeRay reads (ray-operator/controllers/ray/utils/constant.go, tag ray-operator/v1.7.0).
 RAY_AUTH_KEY = "auth_token"
 HUGGING_FACE_TOKEN_KEY = "token"  # noqa: S105 - the name of a key, not a token
@@ -216,6 +218,11 @@ def _ports(role: str) -> list[dict[str, Any]]:
     return [{"name": name, "containerPort": port} for name, port in ports]
 
 
+def api_keys_volume(secret: str, key: str) -> dict[str, Any]:
+    """A volume with one entry of the API keys' secret."""
+    return {"name": "api-keys", "secret": {"secretName": secret, "items": [{"key": key, "path": key}]}}
+
+
 def _add_secrets(container: dict[str, Any], spec: dict[str, Any], secrets: SecretNames) -> None:
     if secrets.hugging_face:
         source = {"secretKeyRef": {"name": secrets.hugging_face, "key": HUGGING_FACE_TOKEN_KEY}}
@@ -224,4 +231,4 @@ def _add_secrets(container: dict[str, Any], spec: dict[str, Any], secrets: Secre
         # A mounted file follows the secret, so keys can be rotated without a restart.
         container["env"].append({"name": API_KEYS_FILE_ENV, "value": f"{API_KEYS_DIRECTORY}/{API_KEYS_KEY}"})
         container["volumeMounts"] = [{"name": "api-keys", "mountPath": API_KEYS_DIRECTORY, "readOnly": True}]
-        spec["volumes"] = [{"name": "api-keys", "secret": {"secretName": secrets.api_keys}}]
+        spec["volumes"] = [api_keys_volume(secrets.api_keys, API_KEYS_KEY)]

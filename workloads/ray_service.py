@@ -21,8 +21,10 @@ from infra.gcs_store import GcsStore
 from infra.in_cluster_store import InClusterStore
 from infra.network_policy import register_policies
 from infra.service_config import LlmService
+from workloads.api_keys import StackApiKeys
 from workloads.ray_cluster import (
     API_KEYS_KEY,
+    CLIENT_KEY,
     GCS_STORE_PASSWORD_KEY,
     HUGGING_FACE_TOKEN_KEY,
     RAY_AUTH_KEY,
@@ -45,7 +47,7 @@ class RayServiceArgs:
     """
 
     plan: ServicePlan
-    api_keys: pulumi.Output[str] | None
+    api_keys: StackApiKeys | None
     hugging_face_token: pulumi.Output[str] | None
     platform: Sequence[pulumi.Resource]
     gcs_store: GcsStore | InClusterStore | None = None
@@ -113,9 +115,11 @@ class RayService(pulumi.ComponentResource):
         )
         made: list[pulumi.Resource] = [ray_auth]
         store, password = args.plan.store, args.gcs_store.auth_token if args.gcs_store else None
+        if names.api_keys and args.api_keys:
+            values = {API_KEYS_KEY: args.api_keys.hashed, CLIENT_KEY: args.api_keys.client}
+            made.append(self._secret(names.api_keys, namespace, values))
         for name, key, value in (
             (store.secret if store else None, GCS_STORE_PASSWORD_KEY, password),
-            (names.api_keys, API_KEYS_KEY, args.api_keys),
             (names.hugging_face, HUGGING_FACE_TOKEN_KEY, args.hugging_face_token),
         ):
             if name and value is not None:

@@ -22,6 +22,7 @@ from openai.types import Model
 from serve_apps.llm import errors
 from serve_apps.llm.answers import Answer, ChatAnswer, CompletionAnswer, server_sent_event
 from serve_apps.llm.auth import ApiKeys
+from serve_apps.llm.budgets import Budgets
 from serve_apps.llm.engine import Event, Failed, Finished, GenerationRequest, TextDelta
 from serve_apps.llm.errors import ApiError
 from serve_apps.llm.prompts import DEFAULT_COMPLETION_TOKENS, Prompts
@@ -60,16 +61,19 @@ def create_api(
     engine: Generates,
     keys: ApiKeys | None,
     release: Callable[[], str | None],
+    budgets: Budgets | None = None,
     answers_carry_id: bool = True,
 ) -> FastAPI:
     """The app. Without `keys` anybody may use it; `/health`, which tells `release`, is open in any case.
 
-    `answers_carry_id` is off where a server in front adds the request id to answers itself.
+    `budgets` limits each key. `answers_carry_id` is off where a server in front adds the request id to
+    answers itself.
     """
     routes = _Routes(served_name, prompts, engine, release)
     app = FastAPI(openapi_url=None, redirect_slashes=False)
     app.add_api_route("/health", routes.health, methods=["GET"])
-    guarded = APIRouter(dependencies=[] if keys is None else [Depends(_key_check(keys))])
+    check = [] if keys is None else [Depends(_key_check(keys, budgets or Budgets()))]
+    guarded = APIRouter(dependencies=check)
     guarded.add_api_route("/v1/models", routes.models, methods=["GET"])
     guarded.add_api_route("/v1/models/{model:path}", routes.model, methods=["GET"])
     guarded.add_api_route("/v1/chat/completions", routes.chat, methods=["POST"], response_model=None)
@@ -82,9 +86,15 @@ def create_api(
     return app
 
 
-def _key_check(keys: ApiKeys) -> Callable[[Request], object]:
-    async def check(request: Request) -> None:
-        keys.check(request.headers.get("authorization"))
+def _key_check(keys: ApiKeys, budgets: Budgets) -> Callable[[Request], AsyncGenerator[None, None]]:
+    async def check(request: Request) -> AsyncGenerator[None, None]:
+        key = keys.check(request.headers.get("authorization"))
+        budgets.admit(key)
+        try:
+            yield
+        finally:  # after the last byte of the answer, or when the client has left
+            record = record_of(request)
+            budgets.charge(key, record.prompt_tokens + record.completion_tokens)
 
     return check
 
