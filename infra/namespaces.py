@@ -17,4 +17,6 @@ RESERVED = (
 # The API server refuses a pod that asks for more than `infra.pod_security` gives ours. Neuron devices need no
 # privilege: the device plugin hands them to the container.
 # (https://kubernetes.io/docs/concepts/security/pod-security-admission/, looked up 2026-11)
-RESTRICTED = {"pod-security.kubernetes.io/enforce": "restricted"}
+_ENFORCE = "pod-security.kubernetes.io/enforce"
+RESTRICTED = {_ENFORCE: "restricted"}
+PRIVILEGED = {_ENFORCE: "privileged"}
