@@ -42,6 +42,19 @@ class PodSize(ConfigModel):
     memory_gib: Annotated[float, Field(gt=0, le=2048, strict=False)] = Field(description="Memory, GiB.")
 
 
+class Limits(ConfigModel):
+    """What one API key may ask of a service."""
+
+    requests_per_minute: PositiveInt | None = Field(
+        default=None, description="Requests a minute of one key; one more gets 429."
+    )
+    tokens_per_minute: PositiveInt | None = Field(
+        default=None,
+        description="Tokens a minute of one key, of prompts and answers, counted when an answer ends; a key "
+        "that is over gets 429 until it is below again.",
+    )
+
+
 class Service(ConfigModel):
     """What every service has, whichever app it runs."""
 
@@ -179,6 +192,10 @@ class LlmService(Service):
         description="`api-keys`: a Bearer key is required: the stack's `apiKeys`, or the one drawn for it. "
         "`none`: anybody who reaches the service may use it.",
     )
+    limits: Limits = Field(
+        default_factory=lambda: Limits.model_validate({}),
+        description="Budgets of each API key, shared evenly by the replicas of the API; none if unset.",
+    )
     model_shape: ModelShape | None = Field(
         default=None,
         description="Shape of a model that this project does not know; without it nobody checks whether a "
@@ -204,6 +221,12 @@ class LlmService(Service):
                 f"engine {self.engine!r} does not run on accelerator {self.accelerator!r}; use "
                 "transformers-neuronx with neuron and torch with nvidia or cpu, or leave engine out"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _limits_have_keys_to_count_by(self) -> LlmService:
+        if self.auth == "none" and self.limits.model_fields_set:
+            raise ValueError("limits are those of API keys and have no effect with auth 'none'; remove them")
         return self
 
     @model_validator(mode="after")

@@ -9,7 +9,8 @@ from pydantic import BaseModel
 from infra import aws_config, cluster_config, network_config
 from infra.config import ChatUi, GcsStore, KubeRay, StackConfig
 from infra.model_shape import ModelShape
-from infra.service_config import BringYourOwnService, LlmService, PodSize, Replicas
+from infra.monitoring_config import Monitoring
+from infra.service_config import BringYourOwnService, Limits, LlmService, PodSize, Replicas
 
 _INTRODUCTION = """\
 # Configuration
@@ -28,7 +29,8 @@ Set them with `pulumi config set --secret neuron-serve:KEY`; in plain text they 
 
 | key | description |
 |---|---|
-| `apiKeys` | API keys that clients send as Bearer tokens, one a line or separated by commas. Unset: one \
+| `apiKeys` | API keys that clients send as Bearer tokens, or `sha256:` and the hash of one, one a line or \
+separated by commas. Unset: one \
 is drawn when the stack is made; `pulumi stack output apiKeys --show-secrets` shows it. |
 | `huggingFaceToken` | Token of the Hugging Face Hub. Needed by gated models. |
 | `gcsStoreAuthToken` | Password of the `gcsStore`. Unset: one is drawn when the stack is made. |
@@ -45,11 +47,13 @@ _SECTIONS: tuple[tuple[str, str, type[BaseModel], type[BaseModel] | None], ...] 
         LlmService,
     ),
     ("`replicas`", "", Replicas, None),
+    ("`limits`", "See [security](security.md#api-keys).", Limits, None),
     ("`modelShape`", "What config.json of the model says; see [placement](placement.md).", ModelShape, None),
     ("`head` and `worker`", "", PodSize, None),
     ("`gcsStore`", "", GcsStore, None),
     ("`kuberay`", "", KubeRay, None),
     ("`chatUi`", "", ChatUi, None),
+    ("`monitoring`", "See [monitoring](monitoring.md).", Monitoring, None),
     ("`aws`", "", aws_config.Aws, None),
     ("`aws.network`", "", network_config.Network, None),
     ("`aws.cluster`", "", cluster_config.Cluster, None),

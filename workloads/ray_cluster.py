@@ -16,6 +16,8 @@ from workloads.serve_config import SERVE_PORT, longest_request_s
 # Where the API keys' secret is mounted, and its only file.
 API_KEYS_DIRECTORY = "/etc/neuron-serve/api-keys"
 API_KEYS_KEY = "keys"
+# Beside the hashes, for the release check alone, one key as clients send it.
+CLIENT_KEY = "client"
 # The key that KubeRay reads (ray-operator/controllers/ray/utils/constant.go, tag ray-operator/v1.7.0).
 RAY_AUTH_KEY = "auth_token"
 HUGGING_FACE_TOKEN_KEY = "token"  # noqa: S105 - the name of a key, not a token
@@ -94,7 +96,12 @@ def ray_cluster(
         "workerGroupSpecs": [_worker_group(name, service, placement, secrets, autoscaled=autoscaled)],
     }
     if autoscaled:
-        cluster["autoscalerOptions"] = {"version": "v2", "idleTimeoutSeconds": _IDLE_TIMEOUT_S}
+        cluster["autoscalerOptions"] = {
+            "version": "v2",
+            "idleTimeoutSeconds": _IDLE_TIMEOUT_S,
+            # KubeRay gives its other containers the context of the Ray container, but none to this one.
+            "securityContext": restricted_container_manifest(read_only_root=False),
+        }
     if store:
         _keep_state(cluster, store)
     if bucket:
@@ -236,6 +243,11 @@ def _ports(role: str) -> list[dict[str, Any]]:
     return [{"name": name, "containerPort": port} for name, port in ports]
 
 
+def api_keys_volume(secret: str, key: str) -> dict[str, Any]:
+    """A volume with one entry of the API keys' secret."""
+    return {"name": "api-keys", "secret": {"secretName": secret, "items": [{"key": key, "path": key}]}}
+
+
 def _add_secrets(container: dict[str, Any], spec: dict[str, Any], secrets: SecretNames) -> None:
     if secrets.hugging_face:
         source = {"secretKeyRef": {"name": secrets.hugging_face, "key": HUGGING_FACE_TOKEN_KEY}}
@@ -244,4 +256,4 @@ def _add_secrets(container: dict[str, Any], spec: dict[str, Any], secrets: Secre
         # A mounted file follows the secret, so keys can be rotated without a restart.
         container["env"].append({"name": API_KEYS_FILE_ENV, "value": f"{API_KEYS_DIRECTORY}/{API_KEYS_KEY}"})
         container["volumeMounts"] = [{"name": "api-keys", "mountPath": API_KEYS_DIRECTORY, "readOnly": True}]
-        spec["volumes"] = [{"name": "api-keys", "secret": {"secretName": secrets.api_keys}}]
+        spec["volumes"] = [api_keys_volume(secrets.api_keys, API_KEYS_KEY)]

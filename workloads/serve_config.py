@@ -64,7 +64,7 @@ def with_release(config: Mapping[str, Any], release: str) -> dict[str, Any]:
     applications: list[dict[str, Any]] = []
     for application in config["applications"]:
         deployments = [
-            deployment | {"user_config": {"release": release}}
+            deployment | {"user_config": {"release": release, **deployment.get("user_config", {})}}
             if deployment["name"] == API_DEPLOYMENT and application["import_path"] == LLM_IMPORT_PATH
             else deployment
             for deployment in application["deployments"]
@@ -107,6 +107,16 @@ def _api_deployment(service: LlmService, placement: Placement) -> dict[str, Any]
     # the proxy's is the last fence before memory.
     admitted = 2 * (service.slots + service.max_queue) * service.replicas.max
     replicas = min(2, placement.min_workers)
+    # Each replica counts by itself, so it gets its share: a key that comes to one of them more often is
+    # refused a little early, and none gets more than its budget.
+    limits = {
+        kind: limit / replicas
+        for kind, limit in (
+            ("requests", service.limits.requests_per_minute),
+            ("tokens", service.limits.tokens_per_minute),
+        )
+        if limit is not None
+    }
     return {
         "name": API_DEPLOYMENT,
         "num_replicas": replicas,
@@ -118,6 +128,8 @@ def _api_deployment(service: LlmService, placement: Placement) -> dict[str, Any]
         "health_check_timeout_s": _HEALTH_CHECK_TIMEOUT_S,
         "graceful_shutdown_timeout_s": service.request_timeout_seconds + PROXY_GRACE_S,
         "ray_actor_options": {"num_cpus": API_CPUS},
+        # Not an argument: those count as code, and a new limit would load every model again.
+        **({"user_config": {"limits": limits}} if limits else {}),
     }
 
 

@@ -22,6 +22,7 @@ from openai.types import Model
 from serve_apps.llm import errors
 from serve_apps.llm.answers import Answer, ChatAnswer, CompletionAnswer, server_sent_event
 from serve_apps.llm.auth import ApiKeys
+from serve_apps.llm.budgets import Budgets
 from serve_apps.llm.engine import Event, Failed, Finished, GenerationRequest, TextDelta
 from serve_apps.llm.errors import ApiError
 from serve_apps.llm.openapi import describe
@@ -65,6 +66,7 @@ def create_api(
     keys: ApiKeys | None,
     release: Callable[[], str | None],
     max_body_bytes: int | None = None,
+    budgets: Budgets | None = None,
     answers_carry_id: bool = True,
     observe: Callable[[RequestRecord, str], None] = lambda _record, _route: None,
 ) -> FastAPI:
@@ -72,13 +74,14 @@ def create_api(
 
     Longer bodies than `max_body_bytes` are refused; by default, what no prompt that fits needs.
     `answers_carry_id` is off where a server in front adds the request id to answers itself. `observe` is
-    told of every request that has ended.
+    told of every request that has ended. `budgets` limits each key.
     """
     body_limit = max_body_bytes or _BODY_BYTES_FIXED + _BODY_BYTES_PER_TOKEN * prompts.max_model_len
     routes = _Routes(served_name, prompts, engine, release, body_limit)
     app = FastAPI(openapi_url=None, redirect_slashes=False)
     app.add_api_route("/health", routes.health, methods=["GET"])
-    guarded = APIRouter(dependencies=[] if keys is None else [Depends(_key_check(keys))])
+    check = [] if keys is None else [Depends(_key_check(keys, budgets or Budgets()))]
+    guarded = APIRouter(dependencies=check)
     # Behind the key like all but health: it tells limits that only who may use the model needs.
     guarded.add_api_route("/openapi.json", routes.openapi(guarded=keys is not None), methods=["GET"])
     guarded.add_api_route("/v1/models", routes.models, methods=["GET"])
@@ -93,9 +96,15 @@ def create_api(
     return app
 
 
-def _key_check(keys: ApiKeys) -> Callable[[Request], object]:
-    async def check(request: Request) -> None:
-        keys.check(request.headers.get("authorization"))
+def _key_check(keys: ApiKeys, budgets: Budgets) -> Callable[[Request], AsyncGenerator[None, None]]:
+    async def check(request: Request) -> AsyncGenerator[None, None]:
+        key = keys.check(request.headers.get("authorization"))
+        budgets.admit(key)
+        try:
+            yield
+        finally:  # after the last byte of the answer, or when the client has left
+            record = record_of(request)
+            budgets.charge(key, record.prompt_tokens + record.completion_tokens)
 
     return check
 

@@ -96,20 +96,23 @@ class EngineDeployment:
 @serve.deployment(name="Api", max_ongoing_requests=_API_MAX_ONGOING_REQUESTS)
 @serve.ingress()  # pyright: ignore[reportUntypedClassDecorator]
 class ApiDeployment:
-    """A replica that answers HTTP. Its `user_config` is `{"release": id}`, which `/health` tells.
+    """A replica that answers HTTP. Its `user_config` has the `release`, which `/health` tells, and `limits`.
 
-    A release changes in place, so that neither this replica nor an engine has to start again for it.
+    Both change in place, so that neither this replica nor an engine has to start again for them. `limits`
+    are of one key and this replica, a minute: see `serve_apps.llm.budgets`.
     """
 
     async def __init__(self, args: LlmArgs, engine: DeploymentHandle[Any]) -> None:
         _log_with_ray()
         from serve_apps.llm.auth import ApiKeys
+        from serve_apps.llm.budgets import Budgets
         from serve_apps.llm.engine_client import EngineClient
         from serve_apps.llm.metrics import ApiMetrics
         from serve_apps.llm.models import resolve_tokenizer
         from serve_apps.llm.prompts import Prompts, load_tokenizer
 
         self._release: str | None = None
+        self._budgets = Budgets()
         self._served_name = args.served_name
         self._max_body_bytes = args.max_body_bytes
         self._metrics = ApiMetrics(args.served_name)
@@ -118,9 +121,10 @@ class ApiDeployment:
         self._prompts = Prompts(load_tokenizer(model_dir), args.max_model_len)
         self._engine = EngineClient(engine, args.request_timeout_s)
 
-    def reconfigure(self, config: Mapping[str, str]) -> None:
+    def reconfigure(self, config: Mapping[str, Any]) -> None:
         """Take over a new `user_config`."""
         self._release = config["release"]
+        self._budgets.configure(config.get("limits", {}))
 
     def __serve_build_asgi_app__(self) -> FastAPI:
         """The app of this replica. Ray Serve calls it after `__init__`."""
@@ -134,6 +138,7 @@ class ApiDeployment:
             release=lambda: self._release,
             max_body_bytes=self._max_body_bytes,
             observe=self._metrics.observe,
+            budgets=self._budgets,
             # Serve's proxy does, and gives the app the id as a header of the request.
             answers_carry_id=False,
         )

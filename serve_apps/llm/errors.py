@@ -141,6 +141,12 @@ def overloaded(message: str, *, status: int = 503, retry_after_s: float | None =
     return ApiError(status, message, kind=SERVER_ERROR, code="overloaded", headers=headers)
 
 
+def rate_limited(message: str, *, kind: str, retry_after_s: float) -> ApiError:
+    """429: a budget of the API key is used up; `kind` is `requests` or `tokens`, as OpenAI has it."""
+    headers = _retry_after(retry_after_s)
+    return ApiError(429, message, kind=kind, code="rate_limit_exceeded", headers=headers)
+
+
 def unavailable(message: str) -> ApiError:
     """503: no engine has, or still has, the request; the same request may succeed later."""
     headers = _retry_after(DEFAULT_RETRY_AFTER_S)
