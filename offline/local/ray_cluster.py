@@ -14,7 +14,7 @@ import os
 import socket
 import sys
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from offline.local.local_service import NodeShape
@@ -28,12 +28,15 @@ _OBJECT_STORE_BYTES = 256 * 1024 * 1024
 
 
 class RayCluster:
-    """The commands that start the nodes. `app_env` is what the applications see on both of them."""
+    """The commands that start the nodes.
+
+    `app_env` is what the applications see on both of them, `code_dirs` where they import from.
+    """
 
     def __init__(
         self,
         *,
-        project_dir: Path,
+        code_dirs: Sequence[Path],
         token_file: Path,
         dashboard_host: str,
         dashboard_port: int,
@@ -45,7 +48,7 @@ class RayCluster:
         self.directory = Path(tempfile.mkdtemp(prefix="neuron-serve-", dir="/tmp"))
         self._env = _environment_without_ray() | {
             **app_env,
-            "PYTHONPATH": os.pathsep.join(filter(None, [str(project_dir), os.environ.get("PYTHONPATH")])),
+            "PYTHONPATH": os.pathsep.join(filter(None, [*map(str, code_dirs), os.environ.get("PYTHONPATH")])),
             "RAY_AUTH_MODE": "token",
             "RAY_AUTH_TOKEN_PATH": str(token_file),
             "RAY_USAGE_STATS_ENABLED": "0",
