@@ -9,6 +9,7 @@ import argparse
 import asyncio
 import json
 import signal
+from typing import Any
 
 MODEL = "trivial"
 _HEAD = b"HTTP/1.1 %s\r\nContent-Type: %s\r\nContent-Length: %d\r\n\r\n"
@@ -16,21 +17,31 @@ _STREAM = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encod
 _PIECE = b'data: {"choices": [{"delta": {"content": "word "}}]}\n\n'
 
 
-async def serve(port: int, *, token_s: float = 0.0, stall_s: float = 0.0) -> asyncio.Server:
+async def serve(
+    port: int, *, token_s: float = 0.0, stall_s: float = 0.0, asked: list[Any] | None = None
+) -> asyncio.Server:
     """Listen on loopback; 0 takes a free port.
 
-    A token takes `token_s`. From the second to the third second after the start nothing is answered for
-    `stall_s`.
+    A token takes `token_s`. A second after the first question nothing is answered for `stall_s`. The bodies
+    of questions are appended to `asked`.
     """
-    began = asyncio.get_running_loop().time()
+    clock = asyncio.get_running_loop().time
+    stalls_at: float | None = None
 
     async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal stalls_at
         try:
             while request := await _read(reader):
-                wait_s = began + 2 + stall_s - asyncio.get_running_loop().time()
-                if 0 < wait_s < stall_s:
-                    await asyncio.sleep(wait_s)
-                await _answer(writer, request, token_s)
+                if request.startswith(b"GET"):
+                    writer.write(_models())
+                    continue
+                stalls_at = stalls_at or clock() + 1
+                if stalls_at < clock() < stalls_at + stall_s:
+                    await asyncio.sleep(stalls_at + stall_s - clock())
+                question = json.loads(request.partition(b"\r\n\r\n")[2])
+                if asked is not None:
+                    asked.append(question)
+                await _answer(writer, question, token_s)
         except (ConnectionError, asyncio.IncompleteReadError):
             pass
         finally:
@@ -48,14 +59,15 @@ async def _read(reader: asyncio.StreamReader) -> bytes:
     return head + await reader.readexactly(length)
 
 
-async def _answer(writer: asyncio.StreamWriter, request: bytes, token_s: float) -> None:
-    if request.startswith(b"GET"):
-        body = json.dumps({"object": "list", "data": [{"id": MODEL, "object": "model"}]}).encode()
-        writer.write(_HEAD % (b"200 OK", b"application/json", len(body)) + body)
-        return
-    asked = json.loads(request.partition(b"\r\n\r\n")[2])
-    tokens = asked["max_tokens"]
-    usage = {"prompt_tokens": len(asked["messages"][0]["content"].split()), "completion_tokens": tokens}
+def _models() -> bytes:
+    body = json.dumps({"object": "list", "data": [{"id": MODEL, "object": "model"}]}).encode()
+    return _HEAD % (b"200 OK", b"application/json", len(body)) + body
+
+
+async def _answer(writer: asyncio.StreamWriter, question: dict[str, Any], token_s: float) -> None:
+    tokens = question["max_tokens"]
+    words = len(question["messages"][0]["content"].split())
+    usage = {"prompt_tokens": words, "completion_tokens": tokens}
     closing = b"data: " + json.dumps({"choices": [], "usage": usage}).encode() + b"\n\ndata: [DONE]\n\n"
     writer.write(_STREAM)
     for _ in range(tokens):
@@ -80,7 +92,7 @@ async def _main(port: int, token_s: float) -> None:
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description="An API that only streams words.")
     parser.add_argument("--port", type=int, default=0)
     parser.add_argument("--token-s", type=float, default=0.0)
     chosen = parser.parse_args()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import importlib
 import sys
 import time
 from contextlib import suppress
@@ -21,7 +22,7 @@ _HELP = "/new starts another conversation, /quit or Ctrl-D ends; Ctrl-C stops an
 def chat(options: argparse.Namespace) -> int:
     """Talk until the end of the input; returns the exit code. Raises `ClientError` if nothing can answer."""
     with suppress(ImportError):
-        import readline  # noqa: F401  (gives input() a history and keys to edit with)
+        importlib.import_module("readline")  # gives input() a history and keys to edit with
     connection = connection_of(options)
     conversation = Conversation(connection, connection.model(options.model), options)
     conversation.say(f"{conversation.model} at {connection.base_url}. {_HELP}")
@@ -75,7 +76,8 @@ class Conversation:
             print()
             self._console.print(f"{explained(error, self._base_url)}", style="red", markup=False)
         else:
-            self._messages += [asked, {"role": "assistant", "content": answer}]
+            reply: ChatCompletionMessageParam = {"role": "assistant", "content": answer}
+            self._messages += [asked, reply]
 
     def _stream(self, messages: list[ChatCompletionMessageParam]) -> str:
         began = time.monotonic()
