@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import json
 import os
 import signal
@@ -13,6 +14,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -153,3 +155,52 @@ def test_chat_keeps_what_was_said_until_new() -> None:
     assert result.stderr.count("first token after") == 3
     said = [[message["content"] for message in question["messages"]] for question in asked]
     assert said == [["Hi"], ["Hi", "word word word ", "Again"], ["Bye"]]
+
+
+PICTURE = b"\x89PNG\r\n\x1a\n the rest of a picture"
+
+
+class ImageApi(BaseHTTPRequestHandler):
+    """The two routes that `imagine` uses, as OpenAI answers them."""
+
+    def do_GET(self) -> None:
+        self.answer(200, {"object": "list", "data": [{"id": "painter", "object": "model"}]})
+
+    def do_POST(self) -> None:
+        asked = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        if asked.get("size") == "7x7":
+            error = {"message": "size 7x7 is not compiled; choose 512x512.", "type": "invalid_request_error"}
+            self.answer(400, {"error": {**error, "param": "size", "code": None}})
+            return
+        assert (asked["model"], asked["response_format"]) == ("painter", "b64_json")
+        self.answer(200, {"created": 1, "data": [{"b64_json": base64.b64encode(PICTURE).decode()}]})
+
+    def answer(self, status: int, body: dict[str, Any]) -> None:
+        data = json.dumps(body).encode()
+        self.send_response(status)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(data)))
+        self.end_headers()
+        self.wfile.write(data)
+
+    def log_message(self, format: str, *args: object) -> None:
+        pass
+
+
+def test_imagine_saves_the_picture_and_overwrites_none(tmp_path: Path) -> None:
+    server = ThreadingHTTPServer(("127.0.0.1", 0), ImageApi)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    file = tmp_path / "cat.png"
+    command = ["imagine", "a cat", f"--base-url=http://127.0.0.1:{server.server_port}/v1", f"--output={file}"]
+    refused = client(*command, "--size=7x7")
+    assert refused.returncode == 2
+    assert "size 7x7 is not compiled; choose 512x512." in refused.stderr
+    assert not file.exists()
+    saved = client(*command)
+    assert (saved.returncode, saved.stdout) == (0, f"{file}\n"), saved.stderr
+    assert file.read_bytes() == PICTURE
+    again = client(*command)
+    assert again.returncode == 2
+    assert "say --force" in again.stderr
+    assert client(*command, "--force").returncode == 0
+    server.shutdown()
