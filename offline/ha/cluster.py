@@ -60,7 +60,7 @@ class HaCluster:
         self._token = token
         self._api_port, self._dashboard_port = free_ports(2, "127.0.0.1")
         self._ray = RayCluster(
-            project_dir=project_dir,
+            code_dirs=[project_dir],
             token_file=token_file,
             dashboard_host=hosts.bind,
             dashboard_port=self._dashboard_port,

@@ -7,8 +7,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Protocol
 
-from offline.local.options import DEFAULT_STACK, RunOptions, default_state_dir
+from offline.local.options import RunOptions, default_state_dir
 from offline.local.ports import Endpoint
+from offline.stack_options import add_stack_options, project_dir_of, stack_of
 
 _LOOPBACK = "127.0.0.1"
 
@@ -51,15 +52,7 @@ def _add(
     help_: str,
 ) -> argparse.ArgumentParser:
     parser = subparsers.add_parser(name, help=help_, description=help_)
-    parser.add_argument(
-        "--stack", default=DEFAULT_STACK, metavar="NAME", help="stack to run (default: %(default)s)"
-    )
-    parser.add_argument(
-        "--project-dir",
-        type=Path,
-        metavar="DIR",
-        help="directory with Pulumi.yaml (default: the nearest from here upwards)",
-    )
+    add_stack_options(parser)
     parser.add_argument(
         "--state-dir",
         type=Path,
@@ -84,14 +77,15 @@ def _run(args: argparse.Namespace) -> int:
     from offline.local import detached, runner
 
     options = RunOptions(
-        project_dir=_project_dir(args),
-        stack=args.stack,
+        project_dir=project_dir_of(args),
+        stack=stack_of(args),
         service=args.service,
         api=Endpoint(args.api_host, args.api_port, "--api-port"),
         ui=Endpoint(args.ui_host, args.ui_port, "--ui-port"),
         dashboard=Endpoint(_LOOPBACK, args.dashboard_port, "--dashboard-port"),
         state_dir=_state_dir(args),
         ha=args.ha,
+        stack_file=args.stack_file and args.stack_file.resolve(),
     )
     return detached.start(options) if args.detach else runner.run(options)
 
@@ -99,27 +93,21 @@ def _run(args: argparse.Namespace) -> int:
 def _status(args: argparse.Namespace) -> int:
     from offline.local import detached
 
-    return detached.status(args.stack, _state_dir(args))
+    return detached.status(stack_of(args), _state_dir(args))
 
 
 def _stop(args: argparse.Namespace) -> int:
     from offline.local import detached
 
-    return detached.stop(args.stack, _state_dir(args))
+    return detached.stop(stack_of(args), _state_dir(args))
 
 
 def _hurt(args: argparse.Namespace) -> int:
     from offline.ha.hurt import hurt
 
     way = "pause" if args.pause else "drain" if args.drain else "kill"
-    return hurt(args.stack, _state_dir(args), args.part, way, args.seconds)
-
-
-def _project_dir(args: argparse.Namespace) -> Path:
-    from offline.stack_files import find_project
-
-    return args.project_dir.resolve() if args.project_dir else find_project(Path.cwd())
+    return hurt(stack_of(args), _state_dir(args), args.part, way, args.seconds)
 
 
 def _state_dir(args: argparse.Namespace) -> Path:
-    return (args.state_dir or default_state_dir(_project_dir(args), args.stack)).absolute()
+    return (args.state_dir or default_state_dir(project_dir_of(args), stack_of(args))).absolute()

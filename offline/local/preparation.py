@@ -14,7 +14,7 @@ from typing import Any
 import psutil
 
 from offline.errors import OfflineError
-from offline.graph import Graph
+from offline.graph import Graph, Resource
 from offline.local.local_service import RAY_SERVICE_TYPE, LocalService, from_custom_resource
 from offline.local.options import RunOptions
 from offline.local.processes import Command, ManagedProcess
@@ -39,6 +39,11 @@ def model_cache(project_dir: Path) -> Path:
 
 
 def pick_service(graph: Graph, wanted: str | None) -> LocalService:
+    """The stack's RayService, or the one of this name, as this machine runs it. Raises `OfflineError`."""
+    return from_custom_resource(ray_service(graph, wanted).inputs)
+
+
+def ray_service(graph: Graph, wanted: str | None) -> Resource:
     """The stack's RayService, or the one of this name. Raises `OfflineError`."""
     services = {resource.name: resource for resource in graph.by_type(RAY_SERVICE_TYPE)}
     names = ", ".join(services)
@@ -49,7 +54,7 @@ def pick_service(graph: Graph, wanted: str | None) -> LocalService:
     name = wanted or next(iter(services))
     if name not in services:
         raise OfflineError(f"--service {name!r}: stack {graph.stack!r} has no such service; it has {names}")
-    return from_custom_resource(services[name].inputs)
+    return services[name]
 
 
 def make_plan(

@@ -15,7 +15,7 @@ import socket
 import sys
 import tempfile
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from offline.ha.hosts import Hosts, Loopback
@@ -37,13 +37,13 @@ class RayCluster:
     """The commands that start the nodes, whose names are `HEAD` and those in `workers`.
 
     `app_env` is what the applications see on all of them. With a `store` a new head finds the state of the
-    old one.
+    old one. Applications import from `code_dirs`.
     """
 
     def __init__(
         self,
         *,
-        project_dir: Path,
+        code_dirs: Sequence[Path],
         token_file: Path,
         dashboard_host: str,
         dashboard_port: int,
@@ -64,7 +64,7 @@ class RayCluster:
         self.store: Store | None = None
         self._env = _environment_without_ray() | {
             **app_env,
-            "PYTHONPATH": os.pathsep.join(filter(None, [str(project_dir), os.environ.get("PYTHONPATH")])),
+            "PYTHONPATH": os.pathsep.join(filter(None, [*map(str, code_dirs), os.environ.get("PYTHONPATH")])),
             "RAY_AUTH_MODE": "token",
             "RAY_AUTH_TOKEN_PATH": str(token_file),
             "RAY_USAGE_STATS_ENABLED": "0",

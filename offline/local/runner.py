@@ -43,7 +43,9 @@ def run(options: RunOptions) -> int:
 
     Raises `OfflineError` for what is refused before anything serves: names, ports, configuration, model.
     """
-    read_stack(options.project_dir, options.stack)  # a bad name must not become a directory
+    read_stack(
+        options.project_dir, options.stack, stack_file=options.stack_file
+    )  # a bad name must not become a directory
     directory = StateDirectory(options.state_dir)
     lock = directory.lock()
     if lock is None:
@@ -116,7 +118,8 @@ class LocalRun:
     def _plan(self) -> Plan:
         options = self._options
         with self._progress.stage(f"evaluate stack {options.stack}") as stage:
-            service = pick_service(evaluate(options.stack, project_dir=options.project_dir), options.service)
+            graph = evaluate(options.stack, project_dir=options.project_dir, stack_file=options.stack_file)
+            service = pick_service(graph, options.service)
             stage.result = f"RayService {service.name}"
         with self._progress.stage("prepare model") as stage:
             plan = make_plan(service, options, self._supervisor.run_program, stage.update)
@@ -141,7 +144,7 @@ class LocalRun:
             app_env[API_KEYS_FILE_ENV] = str(directory.api_keys)
         token = directory.secret(directory.ray_token)
         cluster = RayCluster(
-            project_dir=options.project_dir,
+            code_dirs=options.code_dirs,
             token_file=directory.ray_token,
             dashboard_host=options.dashboard.host,
             dashboard_port=options.dashboard.port,
