@@ -140,7 +140,7 @@ class ReleaseCheck(pulumi.ComponentResource):
             {"name": "script", "mount_path": "/opt/release-check", "read_only": True}
         ]
         if args.plan.secrets.api_keys:
-            keys = {
+            keys: k8s.core.v1.SecretVolumeSourceArgsDict = {
                 "secret_name": args.plan.secrets.api_keys,
                 "items": [{"key": CLIENT_KEY, "path": CLIENT_KEY}],
             }
