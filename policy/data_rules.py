@@ -23,7 +23,7 @@ _SECRET_NAME = re.compile(
     r"^(authToken|password|secretString|secretKey|privateKey|accessKey|apiKey|token)$|.+(Password|Secret|AuthToken)$"
 )
 # Names that look so and are not: names and references of secrets.
-_NOT_SECRET = re.compile(r"(automountServiceAccountToken|imagePullSecret|secretName)$")
+_NOT_SECRET = re.compile(r"(automountServiceAccountToken|imagePullSecret|existingSecret|secretName)$")
 
 
 def encrypted_volumes(resource: Resource) -> Iterator[str]:

@@ -155,7 +155,7 @@ def test_adding_a_service_touches_no_other() -> None:
         if resource.custom and resource.inputs != after.by_urn[resource.urn].inputs
     ]
     # The page offers the new model; no other service is touched.
-    assert changed == ["Deployment chat-ui"]
+    assert sorted(changed) == ["Deployment chat-ui", "NetworkPolicy chat-ui-chat-ui"]
 
 
 def test_a_missing_region_is_said_first() -> None:

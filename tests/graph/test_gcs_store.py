@@ -244,7 +244,7 @@ def test_the_store_outlives_the_last_pod_of_the_service(graphs: Graphs, store: s
         else [
             graph.one("kubernetes:apps/v1:Deployment"),
             graph.one("kubernetes:core/v1:Service"),
-            graph.one("kubernetes:networking.k8s.io/v1:NetworkPolicy"),
+            graph.one("kubernetes:networking.k8s.io/v1:NetworkPolicy", "gcs-store"),
         ]
     )
     fence = graph.one(NAMESPACE, "chat-namespace")
@@ -267,7 +267,9 @@ def test_the_first_preview_registers_the_same_resources(graphs: Graphs, store: s
 
 
 def test_the_pod_in_the_cluster_is_reached_by_ray_pods_of_services_only(graphs: Graphs) -> None:
-    policy = graphs(IN_CLUSTER).one("kubernetes:networking.k8s.io/v1:NetworkPolicy").inputs["spec"]
+    policy = (
+        graphs(IN_CLUSTER).one("kubernetes:networking.k8s.io/v1:NetworkPolicy", "gcs-store").inputs["spec"]
+    )
     template = graphs(IN_CLUSTER).one("kubernetes:apps/v1:Deployment").inputs["spec"]["template"]
     assert policy["podSelector"]["matchLabels"].items() <= template["metadata"]["labels"].items()
     assert policy["policyTypes"] == ["Ingress", "Egress"]
