@@ -11,8 +11,8 @@ _HEADER = """\
 """
 # The code of an application on AWS is in the stack's bucket, whose account is not known here.
 _CODE_NOTE = """\
-# runtime_env.working_dir: offline the bucket's account is a stand-in. Name a zip of your own, or remove the key
-# where the nodes have the code.
+# runtime_env.working_dir: offline the bucket's account is a stand-in. Name a zip of your own, or remove the
+# key where the nodes have the code.
 """
 
 
