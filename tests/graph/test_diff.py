@@ -259,8 +259,8 @@ def pull_request(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     git(clone, "init", "--quiet")
     commit(clone)
     edit(clone / "infra/gcs_store.py", "at_rest_encryption_enabled=True", "at_rest_encryption_enabled=False")
-    edit(clone / "Pulumi.prod.yaml", "neuron-serve/neuron:0.1.0", "neuron-serve/neuron:0.2.0")
-    edit(clone / "Pulumi.prod.yaml", "maxNeuronDevices: 72", "maxNeuronDevices: 144")
+    edit(clone / "images/requirements-neuron.txt", "jinja2==3.1.6", "jinja2==3.1.5")
+    edit(clone / "Pulumi.prod.yaml", "maxNeuronDevices: 78", "maxNeuronDevices: 156")
     program = clone / "__main__.py"
     program.write_text(program.read_text() + OPENING)
     files = {suffix: clone / f"report.{suffix}" for suffix in ("txt", "md", "json")}
