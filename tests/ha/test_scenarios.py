@@ -9,7 +9,7 @@ import pytest
 from tests.ha.fleet import Fleet
 from tests.ha.scenarios import SCENARIOS, run
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.chaos]
 QUICK = {"head killed", "head killed, no store"}  # in test_head.py
 
 
