@@ -34,11 +34,15 @@ KUBECTL: dict[str, set[str]] = {
     "apply": set(),
     "get": {"--namespace", "--output"},
     "describe": {"--namespace", "--selector"},
-    "logs": {"--namespace", "--selector", "--tail"},
+    "logs": {"--namespace", "--selector", "--tail", "--previous"},
+    "config": set(),
     "delete": {"--all-namespaces", "--selector"},
     "port-forward": {"--namespace"},
 }
-KUBECTL_SWITCHES = {"--all-namespaces"}
+KUBECTL_SWITCHES = {"--all-namespaces", "--previous"}
+# Made by a chart, or by another choice of `gcsStore` than that of the stacks here.
+ELSEWHERE = {("namespace", "kube-system"), ("namespace", "gcs-store")}
+GRAFANA = "kubectl port-forward --namespace monitoring service/monitoring-grafana 3000:80"
 ROUTES = {"/v1/chat/completions", "/infer", "/", "/guess"}
 
 
@@ -73,13 +77,15 @@ def test_kubectl(command: str, evaluated: Evaluated) -> None:
     values = {
         option: arguments[arguments.index(option) + 1] for option in options(arguments) - KUBECTL_SWITCHES
     }
-    objects = {
-        (o["kind"].lower(), o["metadata"]["name"]) for o in manifests(evaluated("dev"), {}).objects
-    } | {("namespace", "kube-system")}
+    objects = ELSEWHERE | {
+        (made["kind"].lower(), made["metadata"]["name"])
+        for stack in ("dev", "prod")
+        for made in manifests(evaluated(stack), {}).objects
+    }
     if "--namespace" in values:
         assert ("namespace", values["--namespace"]) in objects
     if verb == "port-forward" and arguments:
-        assert command in evaluated("dev").outputs["portForward"].values()
+        assert command in {GRAFANA, *evaluated("dev").outputs["portForward"].values()}
     named = [word for word in arguments if not word.startswith("--") and word not in values.values()]
     if verb in ("get", "describe") and values.get("--namespace") in arguments[2:] and len(named) == 2:
         assert tuple(named) in objects
@@ -95,7 +101,7 @@ def test_aws(command: str) -> None:
     (name,) = [name for name in model.operation_names if xform_name(name, "-") == operation]
     shape = model.operation_model(name).input_shape
     assert shape is not None
-    known = {f"--{xform_name(member, '-')}" for member in shape.members}
+    known = {f"--{xform_name(member, '-')}" for member in shape.members} | {"--query"}
     assert options(arguments) <= known
 
 
