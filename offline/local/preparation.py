@@ -19,7 +19,8 @@ from offline.local.local_service import RAY_SERVICE_TYPE, LocalService, from_cus
 from offline.local.options import RunOptions
 from offline.local.processes import Command, ManagedProcess
 from offline.local.substitutions import ModelLimits, Substitution, adapt
-from serve_apps.llm.args import MODEL_CACHE_ENV, LlmArgs
+from serve_apps.environment import MODEL_CACHE_ENV
+from serve_apps.llm.args import LlmArgs
 from workloads.serve_config import LLM_IMPORT_PATH
 
 
@@ -85,7 +86,7 @@ def make_plan(
 
 def _prepare_command(model: str, project_dir: Path) -> Command:
     # A process of its own: a conversion takes a gigabyte, which the supervisor would never give back.
-    argv = [sys.executable, "-m", "serve_apps.llm.models", "prepare", model]
+    argv = [sys.executable, "-m", "serve_apps.models", "prepare", model]
     # Progress bars of downloads become lines here, so they may not come many times a second.
     extra = {MODEL_CACHE_ENV: str(model_cache(project_dir)), "TQDM_MININTERVAL": "5"}
     return Command("prepare-model", argv, {**os.environ, **extra})

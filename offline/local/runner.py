@@ -22,7 +22,7 @@ from offline.local.state import RunState, StateDirectory, new_run_id
 from offline.local.supervisor import Recovery, StopRequested, Supervisor
 from offline.recorder import evaluate
 from offline.stack_files import read_stack
-from serve_apps.llm.args import API_KEYS_FILE_ENV, MODEL_CACHE_ENV
+from serve_apps.environment import API_KEYS_FILE_ENV, MODEL_CACHE_ENV
 
 _NODE_TIMEOUT_S = 180
 # Loading a model that the user chose can take minutes on a laptop.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from pathlib import Path
 
-from serve_apps.llm.model_files import (
+from serve_apps.model_files import (
     IGNORED_PATTERNS,
     PATTERNS,
     TOKENIZER_PATTERNS,

@@ -9,7 +9,7 @@ Four kinds of names:
 * anything else is a Hugging Face Hub id, downloaded into Hugging Face's own cache (`HF_HOME`). `HF_TOKEN`
   and `HF_HUB_OFFLINE` mean what they always mean.
 
-`python -m serve_apps.llm.models prepare NAME` does the slow part ahead of the first request.
+`python -m serve_apps.models prepare NAME` does the slow part ahead of the first request.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ import os
 import sys
 from pathlib import Path
 
-from serve_apps.llm import model_bucket, model_package
-from serve_apps.llm.model_bucket import from_bucket
-from serve_apps.llm.model_files import ModelError, checked_directory
-from serve_apps.llm.model_hub import from_hub
-from serve_apps.llm.model_package import from_package
+from serve_apps import model_bucket, model_package
+from serve_apps.model_bucket import from_bucket
+from serve_apps.model_files import ModelError, checked_directory
+from serve_apps.model_hub import from_hub
+from serve_apps.model_package import from_package
 
 # The log of the modules that fetch models, for the command line below.
-logger = logging.getLogger("serve_apps.llm")
+logger = logging.getLogger("serve_apps")
 
 
 def resolve(model: str) -> Path:
@@ -70,7 +70,7 @@ class _ElapsedFormatter(logging.Formatter):
 
 def main(arguments: list[str] | None = None) -> int:
     """Prepare a model and print its directory on standard output; progress goes to standard error."""
-    parser = argparse.ArgumentParser(prog="python -m serve_apps.llm.models", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m serve_apps.models", description=__doc__)
     parser.add_argument("command", choices=["prepare"])
     parser.add_argument(
         "model", help="a local directory, package:NAME, s3://BUCKET/PREFIX, or a Hugging Face Hub id"

@@ -6,7 +6,7 @@ import fnmatch
 import os
 from pathlib import Path
 
-from serve_apps.llm.args import MODEL_CACHE_ENV
+from serve_apps.environment import MODEL_CACHE_ENV
 
 # Everything but the weights: config, tokenizer, chat template.
 TOKENIZER_PATTERNS = ["*.json", "*.jinja", "*.txt", "tokenizer.model"]
