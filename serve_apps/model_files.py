@@ -14,6 +14,12 @@ TOKENIZER_PATTERNS = ["*.json", "*.jinja", "*.txt", "tokenizer.model"]
 PATTERNS = ["*.safetensors", *TOKENIZER_PATTERNS]
 IGNORED_PATTERNS = ["*/*", "consolidated*"]
 
+# What makes a directory a diffusers pipeline: this file, and a folder for every part of it.
+PIPELINE_INDEX = "model_index.json"
+PIPELINE_PATTERNS = ["*.json", "*.txt", "*/*.safetensors"]
+# Second copies of the weights, and the part that this project leaves out.
+PIPELINE_IGNORED_PATTERNS = ["*.fp16.safetensors", "*.non_ema.safetensors", "safety_checker/*"]
+
 
 class ModelError(ValueError):
     """A model that cannot be had; the message names it, the reason and the way out."""

@@ -22,8 +22,8 @@ from pathlib import Path
 
 from serve_apps import model_bucket, model_package
 from serve_apps.model_bucket import from_bucket
-from serve_apps.model_files import ModelError, checked_directory
-from serve_apps.model_hub import from_hub
+from serve_apps.model_files import PIPELINE_INDEX, ModelError, checked_directory
+from serve_apps.model_hub import from_hub, pipeline_from_hub
 from serve_apps.model_package import from_package
 
 # The log of the modules that fetch models, for the command line below.
@@ -46,6 +46,21 @@ def resolve_tokenizer(model: str) -> Path:
     both in one file, so a package is converted as a whole.
     """
     return _resolve(model, weights=False)
+
+
+def resolve_pipeline(model: str) -> Path:
+    """The directory of a diffusers pipeline: a local one, or a Hub id's. Raises `ModelError`."""
+    path = Path(model).expanduser()
+    if path.is_dir():
+        if not (path / PIPELINE_INDEX).is_file():
+            raise ModelError(f"model {model!r}: {path} holds no {PIPELINE_INDEX}; name a diffusers pipeline")
+        return path.resolve()
+    if path.is_absolute() or model.startswith((model_package.PREFIX, model_bucket.PREFIX, "./", "../", "~")):
+        raise ModelError(
+            f"model {model!r}: no such directory; an image model is a directory with a diffusers pipeline "
+            "or a Hugging Face Hub id"
+        )
+    return pipeline_from_hub(model)
 
 
 def _resolve(model: str, *, weights: bool) -> Path:
