@@ -27,7 +27,7 @@ class StableDiffusionArgs(BaseModel):
     )
     neuron_cores: PositiveInt = Field(
         default=1,
-        description="NeuronCores a replica uses. With 2 each computes one row of the guidance pair.",
+        description="NeuronCores a replica uses. Of 2, each computes a row of the guidance pair.",
     )
     sizes: list[ImageSize] = Field(
         default=[512], min_length=1, description="Image sizes that are compiled; the first is the default."

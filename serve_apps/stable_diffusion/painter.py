@@ -109,7 +109,10 @@ class _CompiledTextEncoder(nn.Module):
         self.dtype, self.device = original.dtype, torch.device("cpu")
 
     def forward(self, ids: Tensor, attention_mask: Tensor | None = None) -> tuple[Tensor]:
-        assert attention_mask is None
+        if attention_mask is not None:
+            raise PainterConfigError(
+                "a text encoder with an attention mask is not compiled; choose another model"
+            )
         return (self._compiled(ids),)
 
 
