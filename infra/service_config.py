@@ -13,6 +13,10 @@ from pydantic import Field, PositiveInt, field_validator, model_validator
 from infra.config_model import ConfigModel
 from infra.model_shape import ModelShape
 from serve_apps.llm.args import DType, EngineName, Sampling
+from serve_apps.stable_diffusion.args import ImageSize
+
+# Rows of the UNet for one image: with the prompt, and without it.
+_GUIDANCE_PAIR = 2
 
 
 class Replicas(ConfigModel):
@@ -288,6 +292,32 @@ class EmbeddingsService(TracedService):
         return self.max_batch
 
 
+class StableDiffusionService(TracedService):
+    """Stable Diffusion 1 or 2 behind `/imagine` and OpenAI's `/v1/images/generations`."""
+
+    app: Literal["stable-diffusion"] = Field(description="Chooses this kind of service.")  # pyright: ignore[reportIncompatibleVariableOverride]
+    sizes: list[ImageSize] = Field(
+        default=[512],
+        min_length=1,
+        description="Sizes of square images, pixels, multiples of 64. Only these are compiled, and only these "
+        "can be asked for; the first is the default.",
+    )
+
+    @property
+    def together(self) -> int:
+        """One image at a time has a replica's NeuronCores to itself."""
+        return 1
+
+    @model_validator(mode="after")
+    def _two_cores_at_most(self) -> StableDiffusionService:
+        if self.neuron_cores > _GUIDANCE_PAIR:
+            raise ValueError(
+                f"neuronCores {self.neuron_cores} is more than the {_GUIDANCE_PAIR} rows of the guidance pair; "
+                "use 1 or 2, and more replicas for more images"
+            )
+        return self
+
+
 class BringYourOwnService(Service):
     """Any Ray Serve application by its import path, in the same machinery."""
 
@@ -303,4 +333,6 @@ class BringYourOwnService(Service):
     )
 
 
-AnyService = Annotated[LlmService | EmbeddingsService | BringYourOwnService, Field(discriminator="app")]
+AnyService = Annotated[
+    LlmService | EmbeddingsService | StableDiffusionService | BringYourOwnService, Field(discriminator="app")
+]

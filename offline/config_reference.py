@@ -16,6 +16,7 @@ from infra.service_config import (
     ModelService,
     PodSize,
     Replicas,
+    StableDiffusionService,
 )
 
 _INTRODUCTION = """\
@@ -49,6 +50,12 @@ _SECTIONS: tuple[tuple[str, str, type[BaseModel], type[BaseModel] | None], ...] 
         "An embedding model behind OpenAI's `/v1/embeddings`. Besides the keys of every model "
         "(`accelerator` to `gated` above):",
         EmbeddingsService,
+        ModelService,
+    ),
+    (
+        "A service: `app: stable-diffusion`",
+        "Stable Diffusion 1 or 2. Besides the keys of every model (`accelerator` to `gated` above):",
+        StableDiffusionService,
         ModelService,
     ),
     (

@@ -87,6 +87,7 @@ def main(arguments: list[str] | None = None) -> int:
     """Prepare a model and print its directory on standard output; progress goes to standard error."""
     parser = argparse.ArgumentParser(prog="python -m serve_apps.models", description=__doc__)
     parser.add_argument("command", choices=["prepare"])
+    parser.add_argument("--pipeline", action="store_true", help="the model is a diffusers pipeline")
     parser.add_argument(
         "model", help="a local directory, package:NAME, s3://BUCKET/PREFIX, or a Hugging Face Hub id"
     )
@@ -99,7 +100,7 @@ def main(arguments: list[str] | None = None) -> int:
     logger.addHandler(handler)
     logger.setLevel(logging.INFO)
     try:
-        directory = resolve(chosen.model)
+        directory = resolve_pipeline(chosen.model) if chosen.pipeline else resolve(chosen.model)
     except ModelError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from pydantic import BaseModel
 
-from infra.service_config import EmbeddingsService, LlmService, ModelService
+from infra.service_config import EmbeddingsService, LlmService, ModelService, StableDiffusionService
 from serve_apps.embeddings.args import EmbeddingsArgs
 from serve_apps.llm.args import LlmArgs
+from serve_apps.stable_diffusion.args import StableDiffusionArgs
 
 _DEVICES = {"cpu": "cpu", "nvidia": "cuda", "neuron": "neuron"}
 
@@ -42,5 +43,9 @@ def app_args(name: str, service: ModelService) -> BaseModel:
                 "max_input_tokens": service.max_input_tokens,
                 "max_batch": service.max_batch,
             }
+        )
+    if isinstance(service, StableDiffusionService):
+        return StableDiffusionArgs.model_validate(
+            common | {"neuron_cores": service.neuron_cores, "sizes": service.sizes}
         )
     raise TypeError(f"no app runs a {type(service).__name__}")

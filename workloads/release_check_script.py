@@ -26,6 +26,7 @@ QUESTIONS: dict[str, tuple[str, dict[str, Any]]] = {
         {"messages": [{"role": "user", "content": "Say hello."}], "max_tokens": 8, "temperature": 0},
     ),
     "embeddings": ("/v1/embeddings", {"input": "Hello."}),
+    "stable-diffusion": ("/v1/images/generations", {"prompt": "A red square.", "steps": 1}),
 }
 
 

@@ -38,6 +38,11 @@ QUESTIONS = {
         {"input": _MESSAGE["content"]},
         lambda answer: f"a vector of {len(answer['data'][0]['embedding'])} numbers",
     ),
+    "stable_diffusion": Question(
+        "/v1/images/generations",
+        {"prompt": "A lighthouse at sunset", "steps": 2},
+        lambda answer: f"an image, {len(answer['data'][0]['b64_json']) * 3 // 4096} KiB",
+    ),
 }
 
 

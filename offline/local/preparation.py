@@ -80,8 +80,9 @@ def make_plan(
     """
 
     @functools.cache
-    def prepare(model: str) -> Path:
-        return _prepared(model, run_program(_prepare_command(model, options.project_dir)), say)
+    def prepare(model: str, *, pipeline: bool = False) -> Path:
+        command = _prepare_command(model, options.project_dir, pipeline=pipeline)
+        return _prepared(model, run_program(command), say)
 
     serve_config, substitutions = adapt(
         service.serve_config,
@@ -93,7 +94,7 @@ def make_plan(
     found = [_model(application) for application in serve_config["applications"]]
     model = next((model for model in found if model), None)
     if model:
-        prepare(model.name)
+        prepare(model.name, pipeline=model.app == "stable_diffusion")
     return Plan(service, serve_config, substitutions, model)
 
 
@@ -105,9 +106,10 @@ def _model(application: Mapping[str, Any]) -> LocalModel | None:
     return LocalModel(package, args["model"], args["served_name"], args["auth"] == "api-keys")
 
 
-def _prepare_command(model: str, project_dir: Path) -> Command:
+def _prepare_command(model: str, project_dir: Path, *, pipeline: bool) -> Command:
     # A process of its own: a conversion takes a gigabyte, which the supervisor would never give back.
     argv = [sys.executable, "-m", "serve_apps.models", "prepare", model]
+    argv += ["--pipeline"] if pipeline else []
     # Progress bars of downloads become lines here, so they may not come many times a second.
     extra = {MODEL_CACHE_ENV: str(model_cache(project_dir)), "TQDM_MININTERVAL": "5"}
     return Command("prepare-model", argv, {**os.environ, **extra})

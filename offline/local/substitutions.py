@@ -131,7 +131,12 @@ def _trace_on_this_machine(application: dict[str, Any]) -> list[Substitution]:
     args = application["args"]
     if args["device"] == "cpu":
         return []
-    local = _LOCAL_TRACED[application["import_path"]]
+    local = _LOCAL_TRACED.get(application["import_path"])
+    if local is None:
+        raise OfflineError(
+            f"application {application['name']!r}: no model that a CPU could run takes the place of "
+            f"{args['model']!r}; use a stack file with accelerator: cpu and a small model"
+        )
     changes: dict[str, tuple[Any, str]] = {
         "device": ("cpu", "no accelerator is used here"),
         "neuron_cores": (1, "no accelerator is used here"),

@@ -110,9 +110,7 @@ class _CompiledTextEncoder(nn.Module):
 
     def forward(self, ids: Tensor, attention_mask: Tensor | None = None) -> tuple[Tensor]:
         if attention_mask is not None:
-            raise PainterConfigError(
-                "a text encoder with an attention mask is not compiled; choose another model"
-            )
+            raise PainterConfigError("text encoders with an attention mask are not compiled here")
         return (self._compiled(ids),)
 
 

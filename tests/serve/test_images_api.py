@@ -165,15 +165,19 @@ def test_keys_and_names_are_checked_as_everywhere(images: Images) -> None:
         images.client.images.generate(model="other", prompt="a")
 
 
-@pytest.mark.parametrize("route", ["imagine", "openai"])
-def test_the_image_of_a_client_that_left_is_cancelled(images: Images, route: str) -> None:
+@pytest.mark.parametrize(
+    ("method", "path", "content"),
+    [
+        ("GET", "/imagine", {"params": {"prompt": "wait"}}),
+        ("POST", "/v1/images/generations", {"json": {"prompt": "wait"}}),
+    ],
+)
+def test_the_image_of_a_client_that_left_is_cancelled(
+    images: Images, method: str, path: str, content: dict[str, Any]
+) -> None:
     before = len(images.cancelled)
     with pytest.raises(httpx.ReadTimeout):
-        if route == "imagine":
-            httpx.get(f"{images.url}/imagine", params={"prompt": "wait"}, headers=HEADERS, timeout=0.5)
-        else:
-            url = f"{images.url}/v1/images/generations"
-            httpx.post(url, json={"prompt": "wait"}, headers=HEADERS, timeout=0.5)
+        httpx.request(method, images.url + path, headers=HEADERS, timeout=0.5, **content)
     deadline = time.monotonic() + 10
     while len(images.cancelled) == before:
         assert time.monotonic() < deadline, "the work went on"
