@@ -10,7 +10,7 @@ import pulumi_aws as aws
 from infra import code_archive
 from infra.code_archive import CodeArchive
 from infra.config import StackConfig
-from infra.service_config import ModelService
+from infra.service_base import ModelService
 
 COMPILE_CACHE_PREFIX = "neuron-compile-cache"
 # The Kubernetes service account of Ray's pods, which the bucket's role is for.

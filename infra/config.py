@@ -19,7 +19,8 @@ from infra.aws_config import Aws
 from infra.config_errors import ConfigError, explain, nearest, shown
 from infra.config_model import ConfigModel
 from infra.gated_models import consent_page
-from infra.service_config import AnyService, LlmService, ModelService
+from infra.service_base import ModelService
+from infra.service_config import AnyService, LlmService
 
 # KubeRay appends "-xxxxx" for the Ray cluster's name, which it limits to 53 characters
 # (ray-operator/controllers/ray/utils/constant.go, tag ray-operator/v1.7.0).

@@ -9,15 +9,8 @@ from pydantic import BaseModel
 from infra import aws_config, cluster_config, network_config
 from infra.config import ChatUi, GcsStore, KubeRay, StackConfig
 from infra.model_shape import ModelShape
-from infra.service_config import (
-    BringYourOwnService,
-    EmbeddingsService,
-    LlmService,
-    ModelService,
-    PodSize,
-    Replicas,
-    StableDiffusionService,
-)
+from infra.service_base import ModelService, PodSize, Replicas
+from infra.service_config import BringYourOwnService, EmbeddingsService, LlmService, StableDiffusionService
 
 _INTRODUCTION = """\
 # Configuration

@@ -9,7 +9,7 @@ import pulumi_kubernetes as k8s
 
 from infra.config import Secrets, StackConfig
 from infra.drawn_secret import drawn_secret, value_of
-from infra.service_config import ModelService
+from infra.service_base import ModelService
 
 # For what belongs to no single service.
 _NAMESPACE = "neuron-serve"

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from pydantic import BaseModel
 
-from infra.service_config import EmbeddingsService, LlmService, ModelService, StableDiffusionService
+from infra.service_base import ModelService
+from infra.service_config import EmbeddingsService, LlmService, StableDiffusionService
 from serve_apps.embeddings.args import EmbeddingsArgs
 from serve_apps.llm.args import LlmArgs
 from serve_apps.stable_diffusion.args import StableDiffusionArgs

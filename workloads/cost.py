@@ -16,7 +16,7 @@ from infra.config import StackConfig
 from infra.config_errors import ConfigError, nearest
 from infra.instances import GENERAL_INSTANCES
 from infra.network_config import INTERFACE_ENDPOINTS
-from infra.service_config import ModelService
+from infra.service_base import ModelService
 from workloads.capacity import Demand, pools_of
 
 # Fractions of a cent are noise of the arithmetic.

@@ -18,7 +18,7 @@ from infra.aws_config import Ingress
 from infra.config import StackConfig
 from infra.config_errors import ConfigError
 from infra.ingress import INGRESS_CLASS
-from infra.service_config import ModelService
+from infra.service_base import ModelService
 from workloads.ray_service import RayService
 from workloads.serve_config import SERVE_PORT
 

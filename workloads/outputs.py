@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from infra.config import StackConfig
-from infra.service_config import ModelService
+from infra.service_base import ModelService
 from workloads import chat_ui
 from workloads.capacity import neuron_cores
 from workloads.cost import cost_per_hour

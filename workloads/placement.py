@@ -11,7 +11,8 @@ from dataclasses import dataclass
 
 from infra.config_errors import ConfigError
 from infra.instances import NEURON_INSTANCES, NeuronInstance
-from infra.service_config import LlmService, ModelService, Service
+from infra.service_base import ModelService, Service
+from infra.service_config import LlmService
 
 # CPU that the API replica of a model reserves on a worker.
 API_CPUS = 0.5

@@ -8,7 +8,7 @@ from typing import Any
 from infra import versions
 from infra.bucket_layout import RAY_SERVICE_ACCOUNT, BucketLayout
 from infra.pod_security import restricted_container_manifest
-from infra.service_config import ModelService, Service
+from infra.service_base import ModelService, Service
 from serve_apps.environment import API_KEYS_FILE_ENV
 from workloads.placement import Placement
 from workloads.serve_config import SERVE_PORT

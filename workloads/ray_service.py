@@ -18,7 +18,7 @@ from infra.bucket_layout import RAY_SERVICE_ACCOUNT
 from infra.drawn_secret import drawn_secret
 from infra.gcs_store import GcsStore
 from infra.in_cluster_store import InClusterStore
-from infra.service_config import ModelService
+from infra.service_base import ModelService
 from workloads.ray_cluster import (
     API_KEYS_KEY,
     GCS_STORE_PASSWORD_KEY,

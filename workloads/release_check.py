@@ -15,7 +15,7 @@ import pulumi
 import pulumi_kubernetes as k8s
 
 from infra.pod_security import restricted_container
-from infra.service_config import ModelService
+from infra.service_base import ModelService
 from workloads.ray_cluster import API_KEYS_DIRECTORY, API_KEYS_KEY, RAY_AUTH_KEY
 from workloads.service_plan import ServicePlan
 

@@ -198,7 +198,7 @@ def evidence(answer: dict[str, Any]) -> str:
         return f"{tokens} tokens"
     results = [value for item in answer.get("data") or [] for value in item.values() if value]
     if not results:
-        raise OSError("its answer holds no token" if "choices" in answer else "its answer holds nothing")
+        raise OSError("its answer holds no token and no result")
     return f"{len(answer['data'])} result"
 
 

@@ -9,7 +9,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from infra.config_errors import ConfigError
-from infra.service_config import AnyService, BringYourOwnService, ModelService
+from infra.service_base import ModelService
+from infra.service_config import AnyService, BringYourOwnService
 from workloads.app_args import app_args
 from workloads.placement import API_CPUS, Placement
 from workloads.serve_schema import unknown_keys

@@ -16,7 +16,8 @@ import yaml
 from infra.bucket_layout import BucketLayout
 from infra.config import Secrets, StackConfig
 from infra.config_errors import ConfigError
-from infra.service_config import AnyService, LlmService, ModelService
+from infra.service_base import ModelService
+from infra.service_config import AnyService, LlmService
 from workloads.availability import check_availability
 from workloads.capacity import Demand, check_capacity
 from workloads.cost import check_prices

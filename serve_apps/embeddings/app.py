@@ -36,7 +36,8 @@ class EngineDeployment:
         from serve_apps.embeddings.encoder import build_encoder
 
         self._encoder = await asyncio.to_thread(build_encoder, args)
-        self.encode.set_max_batch_size(args.max_batch)
+        encode: Any = self.encode  # the decorator gives it this method, unknown to type checkers
+        encode.set_max_batch_size(args.max_batch)
 
     # What counts is the requests, because one alone may have more texts than a batch; the encoder cuts.
     @serve.batch(batch_wait_timeout_s=_BATCH_WAIT_S)
