@@ -44,7 +44,7 @@ _SETTINGS = {
         "n",
         "best_of",
     ),
-    *("encoding_format", "dimensions", "size", "response_format", "quality", "style", "background"),
+    *("encoding_format", "dimensions", "size", "quality", "background"),
     *("output_format", "img_size", "steps", "guidance"),
     *(
         "stream",
