@@ -173,7 +173,7 @@ def _load(model: str, model_dir: Path) -> Any:
             f"model {model!r} is a {index.get('_class_name')}; only {_PIPELINE} (Stable Diffusion 1 and 2) "
             "is compiled here, choose such a model"
         )
-    from diffusers.pipelines.stable_diffusion import StableDiffusionPipeline
+    from diffusers.pipelines.stable_diffusion.pipeline_stable_diffusion import StableDiffusionPipeline
 
     pipeline: Any = StableDiffusionPipeline.from_pretrained(
         model_dir, safety_checker=None, requires_safety_checker=False, torch_dtype=torch.float32
