@@ -19,7 +19,7 @@ export GRADIO_ANALYTICS_ENABLED := False
 export DO_NOT_TRACK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup model browser local local-status local-stop check test test-slow test-all docs clean
+.PHONY: help setup model browser redis local local-status local-stop hurt check chaos test test-slow test-all bench docs clean
 
 help: ## Show this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -49,6 +49,9 @@ local-status: setup ## What runs, where, and since when
 local-stop: setup ## Stop a detached run
 	@$(BIN)/python -m offline stop $(ARGS)
 
+hurt: setup ## Kill, pause or drain a part of a run with ARGS=--ha: make hurt ARGS="head"
+	@$(BIN)/python -m offline hurt $(ARGS)
+
 check: setup ## Lint, types, layers
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
@@ -62,13 +65,30 @@ browser:
 	    { echo "chromium is needed for the tests of the chat page; install it, for example: sudo apt-get install chromium" >&2; exit 2; }; \
 	  echo "installing chromium"; apt-get update -qq && apt-get install -y -qq chromium >/dev/null; }
 
-test: setup model browser ## The tests (about ten minutes)
+# The head's state is kept in a real Redis. Without one its tests are skipped, but not where CI is set.
+redis:
+	@command -v redis-server >/dev/null || command -v valkey-server >/dev/null || { \
+	  if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+	    echo "installing redis-server"; apt-get update -qq && apt-get install -y -qq redis-server >/dev/null; \
+	  elif [ -n "$$CI" ]; then \
+	    echo "redis-server is needed for the tests of high availability; install it" >&2; exit 2; \
+	  else \
+	    echo "no redis-server: tests of high availability are skipped; to run them: sudo apt-get install redis-server"; \
+	  fi; }
+
+test: setup model browser redis ## The tests (about ten minutes)
 	@$(BIN)/python -m pytest -m "not slow" $(ARGS)
 
-test-slow: setup model browser ## Faults, floods, every command of the documentation
+test-slow: setup model browser redis ## Faults, floods, every command of the documentation
 	@$(BIN)/python -m pytest -m slow $(ARGS)
 
+chaos: setup model redis ## Hurt a local cluster in every way, under load; rewrites docs/high-availability.md
+	@$(BIN)/python -m tests.ha $(ARGS)
+
 test-all: test test-slow ## Both
+
+bench: setup model ## Measure this machine; ARGS="--full --page" also writes docs/benchmarks.md
+	@$(BIN)/python -m benchmarks $(ARGS)
 
 docs: setup ## Regenerate what is generated in docs/
 	@$(BIN)/python -m offline config-reference > docs/configuration.md

@@ -49,12 +49,15 @@ ingresses = {
 }
 if image := chat_ui_image(stack, builds):
     chat_models = {name: services[name].url for name in model_names(stack)}
-    ChatUi(ChatUiArgs(image, chat_models, api_keys, platform.built("chat-ui")), opts=on_cluster)
+    ChatUi(
+        ChatUiArgs(image, chat_models, api_keys and api_keys.client, platform.built("chat-ui")),
+        opts=on_cluster,
+    )
 
 pulumi.export("urls", {name: service.url for name, service in services.items()})
 pulumi.export("releases", {name: service.release for name, service in services.items()})
 pulumi.export("loadBalancers", {i.url: i.load_balancer for i in ingresses.values()} or None)
-pulumi.export("apiKeys", api_keys)
+pulumi.export("apiKeys", api_keys and api_keys.text)
 pulumi.export("imageRepository", platform.repository_url)
 for key, value in planned_outputs(stack, plans).items():
     pulumi.export(key, value)

@@ -11,15 +11,21 @@ from typing import cast
 
 import openai
 from openai import AsyncOpenAI
-from openai.types.chat import ChatCompletionMessageParam
+from openai.types.chat import ChatCompletionChunk, ChatCompletionMessageParam
 
-# The client retries what is safe to repeat (nothing has been streamed yet): lost connections, 429 and 5xx,
-# with a back-off of at most a few seconds, or what Retry-After says.
-_MAX_RETRIES = 3
+# The client retries what is safe to repeat (no answer has begun): lost connections, 429 and 5xx, with a
+# back-off that grows from half a second to eight, or after what Retry-After says. Together that is longer
+# than the death of a worker goes unnoticed.
+_MAX_RETRIES = 5
+# A stream that breaks before its first word is as safe to repeat, but beyond what the client looks at.
+_STREAM_RETRIES = 2
+_STREAM_RETRY_S = 1.0
 _CONNECT_TIMEOUT_S = 5.0
 # A queue in front of the model may hold the first token back for long.
 _READ_TIMEOUT_S = 600.0
 _LIST_TIMEOUT_S = 5.0
+# Gradio's button under the last message.
+_SEND_AGAIN = "Retry, the round arrow below, sends the question again."
 
 
 class ApiError(Exception):
@@ -92,44 +98,67 @@ class Apis:
         """
         client = self._owner[model]
         began = time.monotonic()
-        answer: Answer | None = None
-        try:
-            stream = await client.chat.completions.create(
-                model=model,
-                messages=conversation,
-                temperature=temperature,
-                stream=True,
-                stream_options={"include_usage": True},
-            )
-            async with stream:
-                async for chunk in stream:
-                    now = time.monotonic() - began
-                    text = chunk.choices[0].delta.content if chunk.choices else None
-                    if text:
-                        answer = Answer(
-                            (answer.text if answer else "") + text,
-                            answer.first_token_s if answer else now,
-                            now,
-                        )
-                        yield answer
-                    if chunk.usage and answer:
-                        yield dataclasses.replace(answer, tokens=chunk.usage.completion_tokens)
-        except openai.OpenAIError as error:
-            raise _problem(error, client) from error
+        for retries_left in range(_STREAM_RETRIES, -1, -1):
+            answer: Answer | None = None
+            try:
+                stream = await client.chat.completions.create(
+                    model=model,
+                    messages=conversation,
+                    temperature=temperature,
+                    stream=True,
+                    stream_options={"include_usage": True},
+                )
+            except openai.OpenAIError as error:
+                raise _problem(error, client) from error
+            try:
+                async with stream:
+                    async for chunk in stream:
+                        if grown := _grown(answer, chunk, time.monotonic() - began):
+                            answer = grown
+                            yield answer
+                return
+            except openai.OpenAIError as error:
+                if answer is not None:
+                    raise _broken_off(error) from error
+                if not retries_left:
+                    raise _problem(error, client) from error
+            await asyncio.sleep(_STREAM_RETRY_S)
+
+
+def _grown(answer: Answer | None, chunk: ChatCompletionChunk, now_s: float) -> Answer | None:
+    """The answer with what the chunk adds; None if it adds nothing."""
+    text = chunk.choices[0].delta.content if chunk.choices else None
+    if text:
+        return Answer(
+            (answer.text if answer else "") + text, answer.first_token_s if answer else now_s, now_s
+        )
+    if chunk.usage and answer:
+        return dataclasses.replace(answer, tokens=chunk.usage.completion_tokens)
+    return None
+
+
+def _broken_off(error: openai.OpenAIError) -> ApiError:
+    lost = isinstance(error, openai.APIConnectionError)
+    why = "The connection to the model was lost." if lost else _said(error)
+    return ApiError("The answer broke off", f"{why} {_SEND_AGAIN}")
 
 
 def _problem(error: openai.OpenAIError, client: AsyncOpenAI) -> ApiError:
     address = str(client.base_url).rstrip("/")
     if isinstance(error, openai.APITimeoutError):
-        return ApiError("The API takes too long", f"{address} did not answer in time; try again.")
+        return ApiError("The API takes too long", f"{address} did not answer in time. {_SEND_AGAIN}")
     if isinstance(error, openai.APIConnectionError):
-        return ApiError("The API cannot be reached", f"Nothing answers at {address}; is it running?")
+        return ApiError(
+            "The API cannot be reached", f"Nothing answers at {address}; is it running? {_SEND_AGAIN}"
+        )
     if isinstance(error, openai.AuthenticationError):
         return ApiError("The API key was refused", f"{_said(error)} The page takes it from OPENAI_API_KEY.")
     if isinstance(error, openai.RateLimitError):
-        return ApiError("The model is busy", f"{_said(error)} Try again in a moment.")
+        return ApiError("The model is busy", f"{_said(error)} {_SEND_AGAIN}")
     if isinstance(error, openai.APIError) and error.code == "context_length_exceeded":
         return ApiError("The conversation is too long", f"{_said(error)} Start a new one.")
+    if isinstance(error, openai.InternalServerError):
+        return ApiError("The model cannot answer now", f"{_said(error)} {_SEND_AGAIN}")
     return ApiError("The API reported an error", _said(error))
 
 

@@ -14,11 +14,12 @@ from typing import Any, Literal
 import pulumi
 from pydantic import Field, ValidationError, field_validator, model_validator
 
-from infra import versions
+from infra import namespaces, versions
 from infra.aws_config import Aws
 from infra.config_errors import ConfigError, explain, nearest, shown
 from infra.config_model import ConfigModel
 from infra.gated_models import consent_page
+from infra.monitoring_config import Monitoring
 from infra.service_base import ModelService
 from infra.service_config import AnyService, LlmService
 
@@ -27,16 +28,6 @@ from infra.service_config import AnyService, LlmService
 _SERVICE_NAME_MAX_CHARS = 47
 # What KubeRay accepts as a name: an RFC 1035 label (same file, IsDNS1035Label).
 _SERVICE_NAME = re.compile(r"[a-z]([-a-z0-9]*[a-z0-9])?")
-# Namespaces of the platform: a service's namespace has the service's name.
-_RESERVED_NAMES = (
-    "default",
-    "kube-system",
-    "kube-public",
-    "kube-node-lease",
-    "kuberay-operator",
-    "chat-ui",
-    "neuron-serve",
-)
 
 
 class KubeRay(ConfigModel):
@@ -130,6 +121,9 @@ class StackConfig(ConfigModel):
         default=None,
         description="Where Ray's head keeps its state; `elasticache` on aws and `none` elsewhere if unset.",
     )
+    monitoring: Monitoring = Field(
+        default_factory=lambda: Monitoring.model_validate({}), description="Dashboards and alerts."
+    )
     services: dict[str, AnyService] = Field(min_length=1, description="What runs, by name.")
 
     @property
@@ -178,7 +172,8 @@ class StackConfig(ConfigModel):
                     f"{shown(name)} cannot name a service: use at most {_SERVICE_NAME_MAX_CHARS} lower case "
                     "letters, digits and hyphens, first a letter, last a letter or a digit"
                 )
-            if name in _RESERVED_NAMES:
+            # A service's namespace has the service's name.
+            if name in namespaces.RESERVED:
                 raise ValueError(f"{name!r} is the name of a platform namespace; choose another service name")
         return services
 
@@ -211,17 +206,22 @@ class StackConfig(ConfigModel):
 class Secrets:
     """Values that exist only as Pulumi secrets.
 
-    `api_keys` is a text of one key a line. Each is None where the stack sets none.
+    `api_keys` is a text of one key a line, some of them perhaps only as a hash; `client_key` is the first
+    that is not. Each is None where the stack sets none.
     """
 
     api_keys: pulumi.Output[str] | None = None
     hugging_face_token: pulumi.Output[str] | None = None
     gcs_store_auth_token: pulumi.Output[str] | None = None
+    client_key: pulumi.Output[str] | None = None
 
 
 _SECRET_KEYS = ("apiKeys", "huggingFaceToken", "gcsStoreAuthToken")
 # Short keys can be guessed; `openssl rand -hex 32` gives 64 characters.
 _API_KEY_MIN_CHARS = 20
+# A key may stand as its hash, which opens nothing.
+HASHED_KEY_PREFIX = "sha256:"
+_HASHED_KEY = re.compile(HASHED_KEY_PREFIX + r"[0-9a-fA-F]{64}")
 # What ElastiCache accepts (https://docs.aws.amazon.com/AmazonElastiCache/latest/dg/auth.html).
 _GCS_STORE_AUTH_TOKEN = re.compile(r"[A-Za-z0-9!&#$^<>-]{16,128}")
 
@@ -269,29 +269,38 @@ def _read_secrets(raw: dict[str, str], project: str) -> tuple[Secrets, list[str]
         for key in _SECRET_KEYS
         if key in raw and not pulumi.runtime.is_config_secret(f"{project}:{key}")
     ]
-    api_keys = token = store_token = None
+    api_keys = token = store_token = client_key = None
     if "apiKeys" in raw:
         keys = [key for part in raw["apiKeys"].replace(",", "\n").splitlines() if (key := part.strip())]
         findings += _weak_api_keys(keys, project)
         api_keys = pulumi.Output.secret("".join(f"{key}\n" for key in keys))
+        if plain := [key for key in keys if not key.startswith(HASHED_KEY_PREFIX)]:
+            client_key = pulumi.Output.secret(plain[0])
     if "huggingFaceToken" in raw:
         token = pulumi.Output.secret(raw["huggingFaceToken"].strip())
     if "gcsStoreAuthToken" in raw:
         findings += _bad_store_token(raw["gcsStoreAuthToken"], project)
         store_token = pulumi.Output.secret(raw["gcsStoreAuthToken"])
-    return Secrets(api_keys, token, store_token), findings
+    return Secrets(api_keys, token, store_token, client_key), findings
 
 
 def _weak_api_keys(keys: list[str], project: str) -> list[str]:
     if not keys:
         return [f"{project}:apiKeys: holds no key; set one or more, separated by line breaks or commas"]
     short = sum(len(key) < _API_KEY_MIN_CHARS for key in keys)
-    if not short:
-        return []
-    return [
-        f"{project}:apiKeys: {short} of {len(keys)} keys have less than {_API_KEY_MIN_CHARS} characters; "
-        "make one with `openssl rand -hex 32`"
-    ]
+    broken = sum(key.startswith(HASHED_KEY_PREFIX) and not _HASHED_KEY.fullmatch(key) for key in keys)
+    findings: list[str] = []
+    if short:
+        findings.append(
+            f"{project}:apiKeys: {short} of {len(keys)} keys have less than {_API_KEY_MIN_CHARS} characters; "
+            "make one with `openssl rand -hex 32`"
+        )
+    if broken:
+        findings.append(
+            f"{project}:apiKeys: {broken} of {len(keys)} keys begin with {HASHED_KEY_PREFIX} and do not go "
+            "on with 64 hexadecimal digits; make one with `printf %s KEY | sha256sum`"
+        )
+    return findings
 
 
 def _bad_store_token(token: str, project: str) -> list[str]:

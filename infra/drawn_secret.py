@@ -28,17 +28,25 @@ def drawn_secret(
     parent: pulumi.Resource,
     given: pulumi.Output[str] | None = None,
     immutable: bool | None = None,
+    plain: Mapping[str, str] | None = None,
 ) -> k8s.core.v1.Secret:
-    """A Kubernetes Secret that keeps, under `key`, the value that was given, or else the first one drawn."""
+    """A Kubernetes Secret that keeps, under `key`, the value that was given, or else the first one drawn.
+
+    `plain` are further entries, which are no secret and stay as they were first.
+    """
     value = given or pulumi.Output.secret(drawn)
     return k8s.core.v1.Secret(
         resource_name,
         metadata=metadata,
         immutable=immutable,
         # `data`, not `string_data`, because that is what the provider keeps in its state.
-        data={key: value.apply(lambda text: base64.b64encode(text.encode()).decode())},
+        data={key: value.apply(_encoded)} | {name: _encoded(text) for name, text in (plain or {}).items()},
         opts=pulumi.ResourceOptions(parent=parent, ignore_changes=kept_once_drawn(given, "data")),
     )
+
+
+def _encoded(text: str) -> str:
+    return base64.b64encode(text.encode()).decode()
 
 
 def value_of(secret: k8s.core.v1.Secret, key: str) -> pulumi.Output[str]:

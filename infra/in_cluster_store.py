@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import pulumi
 import pulumi_kubernetes as k8s
 
+from infra import namespaces
 from infra.drawn_secret import drawn_secret, value_of
 from infra.pod_security import restricted_container
 
@@ -54,7 +55,9 @@ class InClusterStore(pulumi.ComponentResource):
     def __init__(self, args: InClusterStoreArgs, opts: pulumi.ResourceOptions | None = None) -> None:
         super().__init__("neuron-serve:infra:InClusterStore", _NAME, None, opts)
         namespace = k8s.core.v1.Namespace(
-            _NAME, metadata={"name": _NAME}, opts=pulumi.ResourceOptions(parent=self)
+            _NAME,
+            metadata={"name": namespaces.STORE, "labels": namespaces.RESTRICTED},
+            opts=pulumi.ResourceOptions(parent=self),
         ).metadata.name
         secret = self._secret(args, namespace)
         deployment = self._deployment(args, namespace, secret)

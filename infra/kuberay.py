@@ -8,9 +8,8 @@ from typing import Any
 import pulumi
 import pulumi_kubernetes as k8s
 
-from infra import config
+from infra import config, namespaces
 
-_NAMESPACE = "kuberay-operator"
 _INSTALL_TIMEOUT_S = 600
 
 
@@ -35,7 +34,7 @@ class KubeRay(pulumi.ComponentResource):
         super().__init__("neuron-serve:infra:KubeRay", "kuberay", None, opts)
         namespace = k8s.core.v1.Namespace(
             "kuberay-namespace",
-            metadata={"name": _NAMESPACE},
+            metadata={"name": namespaces.OPERATOR},
             opts=pulumi.ResourceOptions(parent=self),
         )
         k8s.helm.v3.Release(

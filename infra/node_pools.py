@@ -12,6 +12,7 @@ from typing import Any
 import pulumi
 
 from infra import aws_config
+from infra.grace_periods import NODE_GRACE_S
 from infra.instances import NEURON_INSTANCES
 
 NEURON_TAINT = {"key": "aws.amazon.com/neuron", "value": "true", "effect": "NoSchedule"}
@@ -94,7 +95,7 @@ def _node_pool(
                 # the operator wants it.
                 "expireAfter": "Never",
                 # A pod that refuses to go (a disruption budget, do-not-disrupt) holds a node no longer.
-                "terminationGracePeriod": "1h",
+                "terminationGracePeriod": f"{NODE_GRACE_S // 3600}h",
             }
         },
         "disruption": _DISRUPTION,

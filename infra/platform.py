@@ -22,6 +22,7 @@ from infra.ingress import LoadBalancerController, LoadBalancerControllerArgs
 from infra.karpenter import Karpenter, KarpenterArgs
 from infra.kuberay import KubeRay
 from infra.kubernetes import existing_cluster
+from infra.monitoring import MonitoringArgs, MonitoringStack
 from infra.network import Network, NetworkArgs
 from infra.neuron import NeuronDevicePlugin
 from infra.scheduling import NOT_ON_KARPENTER_NODES
@@ -61,6 +62,7 @@ def existing_platform(stack: StackConfig, secrets: Secrets) -> Platform:
     provider = existing_cluster(stack.kubeconfig_context)
     opts = pulumi.ResourceOptions(providers=[provider])
     operator = [KubeRay(stack.kuberay, opts=opts)] if stack.kuberay.install else []
+    _monitoring(stack, opts)
     return Platform(provider, operator, _in_cluster_store(stack, secrets, opts))
 
 
@@ -102,6 +104,7 @@ def aws_platform(
         needs=[cluster.system_nodes, *cluster.ready, *network.egress],
         opts=opts,
     )
+    _monitoring(stack, opts, needs=[*cluster.ready, *network.egress])
     on_nodes = pulumi.ResourceOptions(
         providers=[cluster.provider], depends_on=[*cluster.ready, *karpenter.pools.values()]
     )
@@ -144,6 +147,14 @@ def _in_cluster_store(
         return None
     args = InClusterStoreArgs(stack.store.image, list(stack.services), secrets.gcs_store_auth_token)
     return InClusterStore(args, opts)
+
+
+def _monitoring(
+    stack: StackConfig, opts: pulumi.ResourceOptions, needs: Sequence[pulumi.Resource] = ()
+) -> None:
+    if stack.monitoring.enabled:
+        on_aws = stack.aws is not None
+        MonitoringStack(MonitoringArgs(stack.monitoring, list(stack.services), on_aws, needs), opts)
 
 
 def _load_balancers(

@@ -7,6 +7,9 @@ from typing import Annotated, Literal
 from pydantic import Field, PositiveInt, field_validator, model_validator
 
 from infra.config_model import ConfigModel
+from infra.grace_periods import LONGEST_REQUEST_S
+
+DataPlane = Literal["default", "throughput", "haproxy"]
 
 
 class Replicas(ConfigModel):
@@ -77,6 +80,12 @@ class Service(ConfigModel):
         default_factory=lambda: PodSize.model_validate({"cpus": 2, "memoryGib": 4}),
         description="Size of a Ray worker pod; not used with `accelerator: neuron`.",
     )
+    data_plane: DataPlane = Field(
+        default="default",
+        description="How requests travel inside Ray Serve. `default`: Serve's proxy, and user code in a "
+        "thread of its own. `throughput`: gRPC between deployments, and user code on the replica's event "
+        "loop. `haproxy`: the same, and HAProxy in front. See [Benchmarks](benchmarks.md).",
+    )
     start_timeout_seconds: int = Field(
         default=3600,
         ge=60,
@@ -122,7 +131,11 @@ class ModelService(Service):
         default=64, ge=0, description="Requests that may wait in a replica; one more gets 429 or 503."
     )
     request_timeout_seconds: int = Field(
-        default=300, ge=1, le=3600, description="Longest life of a request, waiting included."
+        default=300,
+        ge=1,
+        le=LONGEST_REQUEST_S,
+        description="Longest life of a request, waiting included. A worker that has to go waits for it, and "
+        "a node for its workers.",
     )
     cpus_per_replica: Annotated[float, Field(gt=0, strict=False)] = Field(
         default=1.0, description="CPU cores that Ray reserves for a replica of the engine."

@@ -10,13 +10,29 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, PositiveInt, model_validator
 
+from infra.config_model import ConfigModel
 from infra.model_shape import ModelShape
 from infra.service_base import ModelService, Service, TracedService
 from serve_apps.llm.args import DType, EngineName, Sampling
 from serve_apps.stable_diffusion.args import ImageSize
 
+# transformers-neuronx cannot prefill a batch of one (its layers/attention.py, `fused_kv_update_cache`).
+MIN_NEURON_SLOTS = 2
 # Rows of the UNet for one image: with the prompt, and without it.
 _GUIDANCE_PAIR = 2
+
+
+class Limits(ConfigModel):
+    """What one API key may ask of a service."""
+
+    requests_per_minute: PositiveInt | None = Field(
+        default=None, description="Requests a minute of one key; one more gets 429."
+    )
+    tokens_per_minute: PositiveInt | None = Field(
+        default=None,
+        description="Tokens a minute of one key, of prompts and answers, counted when an answer ends; a key "
+        "that is over gets 429 until it is below again.",
+    )
 
 
 class LlmService(ModelService):
@@ -35,6 +51,23 @@ class LlmService(ModelService):
         default="host",
         description="Where tokens are chosen. `host`: everything the API offers. `device`, on neuron only: "
         "inside the compiled graph, without `seed` and with at most 64 candidates a token.",
+    )
+    step_timeout_seconds: int = Field(
+        default=120,
+        ge=1,
+        description="Longest time of one prefill or decode step; a replica whose step takes longer hangs "
+        "and is replaced.",
+    )
+    stream_interval_milliseconds: int = Field(
+        default=0,
+        ge=0,
+        le=1000,
+        description="Shortest time between two pieces of a streamed answer; what comes in between travels "
+        "together, and the first piece never waits. 0: every token by itself.",
+    )
+    limits: Limits = Field(
+        default_factory=lambda: Limits.model_validate({}),
+        description="Budgets of each API key, shared evenly by the replicas of the API; none if unset.",
     )
     model_shape: ModelShape | None = Field(
         default=None,
@@ -60,6 +93,12 @@ class LlmService(ModelService):
         return self
 
     @model_validator(mode="after")
+    def _limits_have_keys_to_count_by(self) -> LlmService:
+        if self.auth == "none" and self.limits.model_fields_set:
+            raise ValueError("limits are those of API keys and have no effect with auth 'none'; remove them")
+        return self
+
+    @model_validator(mode="after")
     def _only_neuron_samples_on_the_device(self) -> LlmService:
         if self.sampling == "device" and self.accelerator != "neuron":
             raise ValueError(
@@ -69,10 +108,10 @@ class LlmService(ModelService):
 
     @model_validator(mode="after")
     def _neuron_batches_have_two_slots(self) -> LlmService:
-        if self.accelerator == "neuron" and self.slots < 2:
+        if self.accelerator == "neuron" and self.slots < MIN_NEURON_SLOTS:
             raise ValueError(
                 f"slots is {self.slots}; transformers-neuronx cannot prefill a batch of one slot, "
-                "use 2 or more"
+                f"use {MIN_NEURON_SLOTS} or more"
             )
         return self
 

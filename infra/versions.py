@@ -41,3 +41,8 @@ NEURON_MONITOR_IMAGE = "public.ecr.aws/neuron/neuron-monitor:1.3.0"
 # version is in https://github.com/aws/eks-charts since 2026-08-03 (looked up 2026-11)
 LOAD_BALANCER_CONTROLLER = "3.5.0"
 EKS_CHARTS = "https://aws.github.io/eks-charts"
+
+# https://github.com/prometheus-community/helm-charts/blob/ea930baeebeba39f56d6b44e351f23b2a072a600/charts/kube-prometheus-stack/Chart.yaml
+# (2026-08-21, looked up 2026-11)
+KUBE_PROMETHEUS_STACK = "88.5.3"
+PROMETHEUS_CHARTS = "https://prometheus-community.github.io/helm-charts"

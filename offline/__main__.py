@@ -8,12 +8,12 @@ import os
 import signal
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 
 from offline.diff.cli import add_command as add_diff
 from offline.errors import OfflineError, ProgramError
 from offline.graph import Graph
 from offline.local.cli import Subparsers, add_commands
+from offline.stack_options import add_stack_options, project_dir_of, stack_of
 
 _EXIT_BROKEN = 1
 _EXIT_USER_ERROR = 2
@@ -52,6 +52,7 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     _add_graph(commands)
     _add_manifests(commands)
+    _add_serve_config(commands)
     add_diff(commands)
     add_commands(commands)
     reference = "print the configuration reference, docs/configuration.md"
@@ -67,7 +68,7 @@ def _add_graph(commands: Subparsers) -> None:
         help="show what the program registers",
         description="Evaluate the program and show its resources, with all that the engine would see.",
     )
-    _add_stack_options(parser)
+    add_stack_options(parser)
     parser.add_argument(
         "--format",
         choices=["text", "json", "mermaid"],
@@ -89,18 +90,19 @@ def _add_manifests(commands: Subparsers) -> None:
         description="Print the stack's Kubernetes objects for `kubectl apply -f -`. The header names the "
         "Helm commands that come first and the environment variables that secrets are read from.",
     )
-    _add_stack_options(parser)
+    add_stack_options(parser)
     parser.set_defaults(handler=_manifests)
 
 
-def _add_stack_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--stack", default="local", help="stack to evaluate (default: %(default)s)")
-    parser.add_argument(
-        "--project-dir",
-        type=Path,
-        metavar="DIR",
-        help="directory with Pulumi.yaml (default: the nearest from here upwards)",
+def _add_serve_config(commands: Subparsers) -> None:
+    parser = commands.add_parser(
+        "serve-config",
+        help="print a service's Ray Serve config, for `serve deploy`",
+        description="Print the Serve config that stands in the RayService, for a Ray cluster of your own.",
     )
+    add_stack_options(parser)
+    parser.add_argument("--service", metavar="NAME", help="which service, where the stack has several")
+    parser.set_defaults(handler=_serve_config)
 
 
 # The handlers import what they need, so that no command pays for another's imports.
@@ -126,6 +128,13 @@ def _manifests(options: argparse.Namespace) -> int:
     return 0
 
 
+def _serve_config(options: argparse.Namespace) -> int:
+    from offline.serve_config import serve_config_text
+
+    print(serve_config_text(_evaluated(options), options.service), end="")
+    return 0
+
+
 def _config_reference(_: argparse.Namespace) -> int:
     from offline.config_reference import markdown
 
@@ -135,10 +144,13 @@ def _config_reference(_: argparse.Namespace) -> int:
 
 def _evaluated(options: argparse.Namespace, *, unknowns: bool = False) -> Graph:
     from offline.recorder import evaluate
-    from offline.stack_files import find_project
 
-    project_dir = options.project_dir or find_project(Path.cwd())
-    graph = evaluate(options.stack, project_dir=project_dir, unknowns=unknowns)
+    graph = evaluate(
+        stack_of(options),
+        project_dir=project_dir_of(options),
+        unknowns=unknowns,
+        stack_file=options.stack_file,
+    )
     for diagnostic in graph.diagnostics:
         print(f"{diagnostic.severity}: {diagnostic.message}", file=sys.stderr)
     return graph

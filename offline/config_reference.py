@@ -9,8 +9,15 @@ from pydantic import BaseModel
 from infra import aws_config, cluster_config, network_config
 from infra.config import ChatUi, GcsStore, KubeRay, StackConfig
 from infra.model_shape import ModelShape
+from infra.monitoring_config import Monitoring
 from infra.service_base import ModelService, PodSize, Replicas
-from infra.service_config import BringYourOwnService, EmbeddingsService, LlmService, StableDiffusionService
+from infra.service_config import (
+    BringYourOwnService,
+    EmbeddingsService,
+    Limits,
+    LlmService,
+    StableDiffusionService,
+)
 
 _INTRODUCTION = """\
 # Configuration
@@ -29,7 +36,8 @@ Set them with `pulumi config set --secret neuron-serve:KEY`; in plain text they 
 
 | key | description |
 |---|---|
-| `apiKeys` | API keys that clients send as Bearer tokens, one a line or separated by commas. Unset: one \
+| `apiKeys` | API keys that clients send as Bearer tokens, or `sha256:` and the hash of one, one a line or \
+separated by commas. Unset: one \
 is drawn when the stack is made; `pulumi stack output apiKeys --show-secrets` shows it. |
 | `huggingFaceToken` | Token of the Hugging Face Hub. Needed by gated models. |
 | `gcsStoreAuthToken` | Password of the `gcsStore`. Unset: one is drawn when the stack is made. |
@@ -59,11 +67,13 @@ _SECTIONS: tuple[tuple[str, str, type[BaseModel], type[BaseModel] | None], ...] 
         ModelService,
     ),
     ("`replicas`", "", Replicas, None),
+    ("`limits`", "See [security](security.md#api-keys).", Limits, None),
     ("`modelShape`", "What config.json of the model says; see [placement](placement.md).", ModelShape, None),
     ("`head` and `worker`", "", PodSize, None),
     ("`gcsStore`", "", GcsStore, None),
     ("`kuberay`", "", KubeRay, None),
     ("`chatUi`", "", ChatUi, None),
+    ("`monitoring`", "See [monitoring](monitoring.md).", Monitoring, None),
     ("`aws`", "", aws_config.Aws, None),
     ("`aws.network`", "", network_config.Network, None),
     ("`aws.cluster`", "", cluster_config.Cluster, None),

@@ -29,18 +29,23 @@ def evaluate(
     project_dir: Path = _ROOT,
     unknowns: bool = False,
     config_overrides: Mapping[str, Any] | None = None,
+    stack_file: Path | None = None,
 ) -> Graph:
     """Run a project's program for one stack and return what it registers.
 
     With `unknowns` it runs as a first preview does: ids and outputs are unknown, and functions given to
     `apply` on them do not run. `config_overrides` replace values of the stack file; a key without a namespace
-    is the project's, `{"secure": ...}` stands for a secret.
+    is the project's, `{"secure": ...}` stands for a secret. `stack_file` is read in place of the project's.
 
     Raises `OfflineError` for what a user can put right (stack, files, configuration) and `ProgramError` for a
     program that fails in any other way.
     """
     evaluation = Evaluation(
-        stack, project_dir=project_dir, unknowns=unknowns, config_overrides=config_overrides
+        stack,
+        project_dir=project_dir,
+        unknowns=unknowns,
+        config_overrides=config_overrides,
+        stack_file=stack_file,
     )
     with evaluation:
         return evaluation.graph()
@@ -59,9 +64,10 @@ class Evaluation:
         project_dir: Path = _ROOT,
         unknowns: bool = False,
         config_overrides: Mapping[str, Any] | None = None,
+        stack_file: Path | None = None,
     ) -> None:
         project_dir = project_dir.resolve()
-        settings = read_stack(project_dir, stack, config_overrides)
+        settings = read_stack(project_dir, stack, config_overrides, stack_file=stack_file)
         if not (project_dir / "__main__.py").is_file():
             raise OfflineError(f"{project_dir} has a Pulumi.yaml but no program: __main__.py is missing")
         request = {

@@ -48,10 +48,26 @@ def find_project(start: Path) -> Path:
     )
 
 
-def read_stack(project_dir: Path, stack: str, overrides: Mapping[str, Any] | None = None) -> StackSettings:
+def stack_name_of(stack_file: Path) -> str:
+    """The stack that a file `Pulumi.<stack>.yaml` anywhere is for. Raises `OfflineError`."""
+    name = stack_file.name.removeprefix("Pulumi.").removesuffix(".yaml")
+    if stack_file.name != f"Pulumi.{name}.yaml" or not _STACK_NAME.fullmatch(name):
+        raise OfflineError(f"--stack-file {stack_file}: its name must be Pulumi.<stack>.yaml")
+    return name
+
+
+def read_stack(
+    project_dir: Path,
+    stack: str,
+    overrides: Mapping[str, Any] | None = None,
+    *,
+    stack_file: Path | None = None,
+) -> StackSettings:
     """Read and check a stack's configuration; `overrides` replace values of the stack file.
 
-    Keys without a namespace are the project's. Raises `OfflineError` naming file, key and way out.
+    The file is the project's `Pulumi.<stack>.yaml` unless `stack_file` names another one, as the CLI's
+    `--config-file` does. Keys without a namespace are the project's. Raises `OfflineError` naming file,
+    key and way out.
     """
     project_file = project_dir / PROJECT_FILE
     if not project_file.is_file():
@@ -60,7 +76,9 @@ def read_stack(project_dir: Path, stack: str, overrides: Mapping[str, Any] | Non
     name = project.get("name")
     if not isinstance(name, str) or not name:
         raise OfflineError(f"{PROJECT_FILE}: name is {name!r}; a project needs a name")
-    stack_file = _stack_file(project_dir, stack)
+    stack_file = stack_file or _stack_file(project_dir, stack)
+    if not stack_file.is_file():
+        raise OfflineError(f"--stack-file {stack_file}: there is no such file")
     stack_config = _mapping(_mapping(_load(stack_file), stack_file).get("config"), stack_file, "config")
     declared = _mapping(project.get("config"), project_file, "config")
     values = {_full_key(name, key): value for key, value in {**stack_config, **(overrides or {})}.items()}

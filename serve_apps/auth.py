@@ -1,8 +1,9 @@
 """API keys: which are valid, and whether a request carries one.
 
-Keys come from a file, one a line; blank lines and lines that begin with `#` do not count. The file is read
-again when it changes, so that a key can be added or withdrawn without a restart. Kubernetes replaces a
-mounted secret by moving a symbolic link, so what is watched is the file the path leads to.
+Keys come from a file, one a line, as they are or as `sha256:` and 64 hexadecimal digits; blank lines and
+lines that begin with `#` do not count. The file is read again when it changes, so that a key can be added or
+withdrawn without a restart. Kubernetes replaces a mounted secret by moving a symbolic link, so what is
+watched is the file the path leads to.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import hashlib
 import hmac
 import logging
 import os
+import re
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -18,6 +20,9 @@ from serve_apps.environment import API_KEYS_FILE_ENV
 from serve_apps.errors import ApiError, invalid_api_key
 
 logger = logging.getLogger(__name__)
+
+_HASH_PREFIX = b"sha256:"
+_HASHED = re.compile(rb"sha256:([0-9a-fA-F]{64})")
 
 
 class ApiKeysError(ValueError):
@@ -49,19 +54,21 @@ class ApiKeys:
             )
         return cls(Path(path))
 
-    def check(self, authorization: str | None) -> None:
-        """Accept the value of an `Authorization` header. Raises `ApiError` (401)."""
+    def check(self, authorization: str | None) -> bytes:
+        """The digest of the key in an `Authorization` header's value. Raises `ApiError` (401)."""
         scheme, _, key = (authorization or "").partition(" ")
         if scheme.lower() != "bearer" or not key.strip():
             raise _missing_key()
-        if not self._is_known(key.strip()):
-            raise invalid_api_key("This API key is not valid here; ask whoever runs the service for one.")
+        # Header values are latin-1 on the wire.
+        digest = _digest(key.strip().encode("latin-1", "replace"))
+        if not self._is_known(digest):
+            # LiteLLM knows an authentication error by OpenAI's first words.
+            raise invalid_api_key("Incorrect API key provided; ask whoever runs the service for one.")
+        return digest
 
-    def _is_known(self, key: str) -> bool:
+    def _is_known(self, digest: bytes) -> bool:
         self._reread_if_changed()
-        # Header values are latin-1 on the wire. Comparing digests takes the same time whatever the key, and
-        # every digest is compared whichever one matches.
-        digest = _digest(key.encode("latin-1", "replace"))
+        # Comparing digests takes the same time whatever the key, and every one is compared whichever matches.
         return sum(hmac.compare_digest(digest, known) for known in self._digests) > 0
 
     def _reread_if_changed(self) -> None:
@@ -93,7 +100,19 @@ def _read_digests(path: Path) -> list[bytes]:
         lines = path.read_bytes().splitlines()
     except OSError:
         return []
-    return [_digest(key) for line in lines if (key := line.strip()) and not key.startswith(b"#")]
+    keys = [key for line in lines if (key := line.strip()) and not key.startswith(b"#")]
+    return [digest for key in keys if (digest := _stored_digest(key)) is not None]
+
+
+def _stored_digest(key: bytes) -> bytes | None:
+    """The digest that a line stands for; None for a hash that was cut or mistyped, which fits no key."""
+    if not key.startswith(_HASH_PREFIX):
+        return _digest(key)
+    hashed = _HASHED.fullmatch(key)
+    if hashed is None:
+        logger.error("a line of the API keys begins with sha256: and has no 64 hexadecimal digits; skipped")
+        return None
+    return bytes.fromhex(hashed[1].decode())
 
 
 def _digest(key: bytes) -> bytes:

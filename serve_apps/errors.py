@@ -77,6 +77,11 @@ class ApiError(Exception):
         self.error = ErrorObject(message=message, type=kind, param=param, code=code)
         self.headers = dict(headers or {})
 
+    @property
+    def outcome(self) -> str:
+        """One word for logs and metrics."""
+        return self.error.code or f"http_{self.status}"
+
     def body(self) -> dict[str, object]:
         """The JSON object that goes over the wire."""
         return {"error": self.error.to_dict()}
@@ -127,6 +132,12 @@ def overloaded(message: str, *, status: int = 503, retry_after_s: float | None =
     return ApiError(status, message, kind=SERVER_ERROR, code="overloaded", headers=headers)
 
 
+def rate_limited(message: str, *, kind: str, retry_after_s: float) -> ApiError:
+    """429: a budget of the API key is used up; `kind` is `requests` or `tokens`, as OpenAI has it."""
+    headers = retry_after(retry_after_s)
+    return ApiError(429, message, kind=kind, code="rate_limit_exceeded", headers=headers)
+
+
 def unavailable(message: str) -> ApiError:
     """503: no engine has, or still has, the request; the same request may succeed later."""
     headers = retry_after(DEFAULT_RETRY_AFTER_S)
@@ -164,20 +175,26 @@ def from_validation(problems: Sequence[Mapping[str, Any]]) -> ApiError:
 def install(app: FastAPI, routes: str) -> None:
     """Make every error that `app` answers an OpenAI error body. `routes` names those that there are."""
 
-    async def on_api_error(_: Request, error: Exception) -> JSONResponse:
-        return cast(ApiError, error).response()
+    async def on_api_error(request: Request, error: Exception) -> JSONResponse:
+        return _answer(request, cast(ApiError, error))
 
-    async def on_validation_error(_: Request, error: Exception) -> JSONResponse:
+    async def on_validation_error(request: Request, error: Exception) -> JSONResponse:
         problems = cast(RequestValidationError, error).errors()
         # The first element says where FastAPI looked ("query"); clients know only the parameter.
-        return from_validation([{**problem, "loc": problem["loc"][1:]} for problem in problems]).response()
+        shortened = [{**problem, "loc": problem["loc"][1:]} for problem in problems]
+        return _answer(request, from_validation(shortened))
 
     async def on_http_error(request: Request, error: Exception) -> JSONResponse:
-        return _from_http(request, cast(HTTPException, error), routes).response()
+        return _answer(request, _from_http(request, cast(HTTPException, error), routes))
 
     app.add_exception_handler(ApiError, on_api_error)
     app.add_exception_handler(RequestValidationError, on_validation_error)
     app.add_exception_handler(HTTPException, on_http_error)
+
+
+def _answer(request: Request, error: ApiError) -> JSONResponse:
+    request.state.record.outcome = error.outcome
+    return error.response()
 
 
 def _from_http(request: Request, error: HTTPException, routes: str) -> ApiError:

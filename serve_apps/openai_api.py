@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import AsyncGenerator, Callable
 
 from fastapi import APIRouter, Depends, FastAPI, Request
 from openai.types import Model
 
 from serve_apps import errors
 from serve_apps.auth import ApiKeys
-from serve_apps.request_log import RequestLog
+from serve_apps.budgets import Budgets
+from serve_apps.request_log import RequestLog, RequestRecord, record_of
 
 
 class ServedModel:
@@ -48,27 +49,37 @@ def openai_app(
     add_routes: Callable[[APIRouter], None],
     *,
     described: str,
+    budgets: Budgets | None = None,
     answers_carry_id: bool = True,
+    observe: Callable[[RequestRecord, str], None] = lambda _record, _route: None,
 ) -> FastAPI:
     """The app with the routes of `add_routes`, which `described` names for those who ask for another one.
 
-    Without `keys` anybody may use it; `/health` is open in any case. `answers_carry_id` is off where a server
-    in front adds the request id to answers itself.
+    Without `keys` anybody may use it; `/health` is open in any case. `budgets` limits each key.
+    `answers_carry_id` is off where a server in front adds the request id to answers itself. `observe` is
+    told of every request that has ended.
     """
     app = FastAPI(openapi_url=None, redirect_slashes=False)
     app.add_api_route("/health", model.health, methods=["GET"])
-    guarded = APIRouter(dependencies=[] if keys is None else [Depends(_key_check(keys))])
+    check = [] if keys is None else [Depends(_key_check(keys, budgets or Budgets()))]
+    guarded = APIRouter(dependencies=check)
     guarded.add_api_route("/v1/models", model.models, methods=["GET"])
     guarded.add_api_route("/v1/models/{model:path}", model.model, methods=["GET"])
     add_routes(guarded)
     app.include_router(guarded)
     errors.install(app, f"GET /v1/models, {described}")
-    app.add_middleware(RequestLog, answers_carry_id=answers_carry_id)
+    app.add_middleware(RequestLog, model=model.name, answers_carry_id=answers_carry_id, observe=observe)
     return app
 
 
-def _key_check(keys: ApiKeys) -> Callable[[Request], object]:
-    async def check(request: Request) -> None:
-        keys.check(request.headers.get("authorization"))
+def _key_check(keys: ApiKeys, budgets: Budgets) -> Callable[[Request], AsyncGenerator[None, None]]:
+    async def check(request: Request) -> AsyncGenerator[None, None]:
+        key = keys.check(request.headers.get("authorization"))
+        budgets.admit(key)
+        try:
+            yield
+        finally:  # after the last byte of the answer, or when the client has left
+            record = record_of(request)
+            budgets.charge(key, record.prompt_tokens + record.completion_tokens)
 
     return check

@@ -4,6 +4,7 @@
 
 import logging
 from collections.abc import Mapping
+from typing import Any
 
 from fastapi import FastAPI
 
@@ -20,7 +21,7 @@ def log_with_ray() -> None:
 
 
 class ApiReplica:
-    """A replica that answers HTTP. Its `user_config` is `{"release": id}`, which `/health` tells.
+    """A replica that answers HTTP. Its `user_config` has the `release`, which `/health` tells.
 
     A release changes in place, so that neither this replica nor an engine has to start again for it.
     Subclasses build `api` in `__init__`.
@@ -29,7 +30,7 @@ class ApiReplica:
     api: FastAPI
     _release: str | None = None
 
-    def reconfigure(self, config: Mapping[str, str]) -> None:
+    def reconfigure(self, config: Mapping[str, Any]) -> None:
         """Take over a new `user_config`."""
         self._release = config["release"]
 

@@ -12,14 +12,27 @@ from ray.exceptions import RayActorError, RayTaskError
 from ray.serve.exceptions import BackPressureError, RayServeException
 
 from serve_apps import errors
-from serve_apps.errors import ApiError
+from serve_apps.errors import DEFAULT_RETRY_AFTER_S, SERVER_ERROR, ApiError
 
 logger = logging.getLogger(__name__)
 
 
+class EngineLostError(ApiError):
+    """503: the replica that had the request is gone, or its engine is."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            503,
+            "The engine stopped and is being replaced; try again shortly.",
+            kind=SERVER_ERROR,
+            code="unavailable",
+            headers=errors.retry_after(DEFAULT_RETRY_AFTER_S),
+        )
+
+
 @contextmanager
 def replica_errors(timeout_s: float) -> Generator[None]:
-    """What goes wrong between the API and an engine's replicas, as an `ApiError`."""
+    """What goes wrong between the API and an engine's replicas, as an `ApiError`; see `EngineLostError`."""
     try:
         yield
     except BackPressureError as error:
@@ -32,7 +45,7 @@ def replica_errors(timeout_s: float) -> Generator[None]:
         raise errors.unavailable(f"No engine answered within {timeout_s:g} s; try again later.") from error
     except (RayActorError, RayServeException) as error:
         logger.warning("an engine replica is gone: %s", type(error).__name__)
-        raise errors.unavailable("The engine stopped and is being replaced; try again shortly.") from error
+        raise EngineLostError from error
 
 
 async def call_engine(method: Any, *arguments: object, timeout_s: float) -> Any:

@@ -11,6 +11,7 @@ import re
 import time
 import traceback
 import uuid
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from starlette.datastructures import Headers, MutableHeaders
@@ -36,16 +37,29 @@ class RequestRecord:
     status: int = _STATUS_CLIENT_CLOSED  # until an answer begins
     prompt_tokens: int = 0
     completion_tokens: int = 0
-    outcome: str = "-"
+    queued_s: float | None = None
+    first_token_s: float | None = None
+    seconds: float = 0.0
+    # `stop` or `length`, the code of an error, `disconnected`, `defect`; `none` where nothing was generated
+    outcome: str = "none"
 
-    def line(self, method: str, route: str) -> str:
-        """One line of `key=value`."""
-        seconds = time.monotonic() - self.started_s
+    def end(self) -> None:
+        """The last byte is sent."""
+        self.seconds = time.monotonic() - self.started_s
+
+    def line(self, model: str, method: str, route: str) -> str:
+        """One line of `key=value`; `-` is a time that nobody measured."""
         return (
-            f"request_id={self.request_id} {method} {route} status={self.status} outcome={self.outcome} "
-            f"prompt_tokens={self.prompt_tokens} completion_tokens={self.completion_tokens} "
-            f"seconds={seconds:.3f}"
+            f"request_id={self.request_id} model={model} {method} {route} status={self.status} "
+            f"finish_reason={self.outcome} prompt_tokens={self.prompt_tokens} "
+            f"completion_tokens={self.completion_tokens} queued_s={_shown(self.queued_s)} "
+            f"first_token_s={_shown(self.first_token_s)} seconds={self.seconds:.3f} "
+            f"tokens_per_s={self.completion_tokens / max(self.seconds, 1e-3):.1f}"
         )
+
+
+def _shown(seconds: float | None) -> str:
+    return "-" if seconds is None else f"{seconds:.3f}"
 
 
 def record_of(request: Request) -> RequestRecord:
@@ -54,11 +68,23 @@ def record_of(request: Request) -> RequestRecord:
 
 
 class RequestLog:
-    """ASGI middleware. `answers_carry_id`: add the request id to answers (no server in front does it)."""
+    """ASGI middleware. `answers_carry_id`: add the request id to answers (no server in front does it).
 
-    def __init__(self, app: ASGIApp, *, answers_carry_id: bool) -> None:
+    `observe` gets the record and the route of every request that has ended.
+    """
+
+    def __init__(
+        self,
+        app: ASGIApp,
+        *,
+        model: str,
+        answers_carry_id: bool,
+        observe: Callable[[RequestRecord, str], None],
+    ) -> None:
         self._app = app
+        self._model = model
         self._answers_carry_id = answers_carry_id
+        self._observe = observe
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle one connection."""
@@ -89,7 +115,9 @@ class RequestLog:
         finally:
             # The path itself may be anything; a route's template is one of a few.
             route = getattr(scope.get("route"), "path", "(no route)")
-            logger.info("%s", record.line(scope["method"], route))
+            record.end()
+            logger.info("%s", record.line(self._model, scope["method"], route))
+            self._observe(record, route)
 
 
 def log_defect(record: RequestRecord, error: Exception) -> None:

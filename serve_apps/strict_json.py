@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import TypeVar
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError
-from pydantic_core import PydanticCustomError, to_json
+from pydantic import BaseModel, ConfigDict, GetCoreSchemaHandler, GetJsonSchemaHandler, ValidationError
+from pydantic.json_schema import JsonSchemaValue
+from pydantic_core import CoreSchema, PydanticCustomError, core_schema, to_json
 
 from serve_apps import errors
 
@@ -28,20 +29,32 @@ def parse(model: type[_Request], body: bytes) -> _Request:
         raise errors.from_validation(error.errors(include_url=False)) from None
 
 
-def only(*neutral: object, instead: str) -> AfterValidator:
+class only:  # noqa: N801 - used as a function in annotations
     """Accept the values that change nothing (and null), refuse the others with what to do instead."""
-    accepted = " or ".join(to_json(value).decode() for value in neutral)
 
-    def check(value: object) -> object:
-        if value is None or any(_equal(value, harmless) for harmless in neutral):
+    def __init__(self, *neutral: object, instead: str) -> None:
+        self._neutral = neutral
+        self._instead = instead
+
+    def __get_pydantic_core_schema__(self, source: object, handler: GetCoreSchemaHandler) -> CoreSchema:
+        return core_schema.no_info_after_validator_function(self._check, handler(source))
+
+    def __get_pydantic_json_schema__(
+        self, schema: CoreSchema, handler: GetJsonSchemaHandler
+    ) -> JsonSchemaValue:
+        # A field that may be null is typed `object`, which says nothing in JSON schema.
+        nullable = not handler(schema)
+        return {"enum": [*self._neutral, None] if nullable else list(self._neutral)}
+
+    def _check(self, value: object) -> object:
+        if value is None or any(_equal(value, harmless) for harmless in self._neutral):
             return value
+        accepted = " or ".join(to_json(harmless).decode() for harmless in self._neutral)
         raise PydanticCustomError(
             "unsupported_value",
             "only {accepted} is supported; {instead}" if accepted else "not supported; {instead}",
-            {"accepted": accepted, "instead": instead},
+            {"accepted": accepted, "instead": self._instead},
         )
-
-    return AfterValidator(check)
 
 
 def _equal(left: object, right: object) -> bool:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncGenerator, Awaitable
 from contextlib import suppress
 from typing import TypeVar
 
 from fastapi.responses import StreamingResponse
 from starlette.requests import ClientDisconnect, Request
-from starlette.types import Receive, Scope, Send
+from starlette.types import Message, Receive, Scope, Send
 
 from serve_apps.errors import ApiError
 
@@ -24,16 +25,24 @@ async def read_json_body(request: Request, limit_bytes: int) -> bytes:
         raise ApiError(
             415, "The body must be JSON; send the header `Content-Type: application/json`.", code="not_json"
         )
+    if _declared_bytes(request) > limit_bytes:
+        raise _too_large(limit_bytes)
     body = bytearray()
+    # What is declared may be wrong, and a chunked body declares nothing.
     async for chunk in request.stream():
         body += chunk
         if len(body) > limit_bytes:
-            raise ApiError(
-                413,
-                f"The body is longer than {limit_bytes} bytes; shorten it.",
-                code="body_too_large",
-            )
+            raise _too_large(limit_bytes)
     return bytes(body)
+
+
+def _declared_bytes(request: Request) -> int:
+    length = request.headers.get("content-length", "")
+    return int(length) if length.isascii() and length.isdigit() else 0
+
+
+def _too_large(limit_bytes: int) -> ApiError:
+    return ApiError(413, f"The body is longer than {limit_bytes} bytes; shorten it.", code="body_too_large")
 
 
 async def until_disconnect(request: Request, work: Awaitable[_Result]) -> _Result:
@@ -67,20 +76,44 @@ class EventStream(StreamingResponse):
     """Server-sent events, made of what `source` yields. However the response ends, `source` is closed."""
 
     media_type = "text/event-stream"
+    # How long the connection may take no more events, because the client reads none.
+    SEND_TIMEOUT_S = 60.0
 
     def __init__(self, events: AsyncGenerator[bytes, None], source: AsyncGenerator[object, None]) -> None:
         super().__init__(events, headers={"Cache-Control": "no-cache", "X-Accel-Buffering": "no"})
         self._events = events
         self._source = source
+        self._sending_since: float | None = None
 
     async def listen_for_disconnect(self, receive: Receive) -> None:
-        """Return when the client has gone away."""
-        await _disconnect(receive)
+        """Return when the client has gone away, or reads no more."""
+        leaving = {asyncio.ensure_future(_disconnect(receive)), asyncio.ensure_future(self._stall())}
+        try:
+            await asyncio.wait(leaving, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for task in leaving:
+                task.cancel()
+            await asyncio.wait(leaving)
+
+    async def _stall(self) -> None:
+        """Return when one event has waited for the connection for too long."""
+        # Looked at now and then: a timer for each event would cost as much as the event.
+        while self._sending_s() < self.SEND_TIMEOUT_S:  # noqa: ASYNC110
+            await asyncio.sleep(self.SEND_TIMEOUT_S / 4)
+
+    def _sending_s(self) -> float:
+        return 0.0 if self._sending_since is None else time.monotonic() - self._sending_since
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Send the events until they end or the client goes away."""
+        """Send the events until they end, or the client goes away or stops reading."""
+
+        async def send_observed(message: Message) -> None:
+            self._sending_since = time.monotonic()
+            await send(message)
+            self._sending_since = None
+
         try:
-            await super().__call__(scope, receive, send)
+            await super().__call__(scope, receive, send_observed)
         finally:
             # Both: if the client left before the first event, the first generator never ran.
             await self._events.aclose()

@@ -34,6 +34,8 @@ def app_args(name: str, service: ModelService) -> BaseModel:
                 "slots": service.slots,
                 "max_model_len": service.max_model_len,
                 "sampling": service.sampling,
+                "step_timeout_s": service.step_timeout_seconds,
+                "stream_interval_ms": service.stream_interval_milliseconds,
             }
         )
     if isinstance(service, EmbeddingsService):

@@ -8,43 +8,50 @@ from dataclasses import dataclass
 import pulumi
 import pulumi_kubernetes as k8s
 
+from infra import namespaces
+from infra.network_policy import register_policies
 from infra.pod_security import restricted_container
+from workloads.network_policies import chat_page_policies
 
 PORT = 7860
-_NAMESPACE = "chat-ui"
 _LABELS = {"app.kubernetes.io/name": "chat-ui"}
 
 
 @dataclass(frozen=True)
 class ChatUiArgs:
-    """`endpoints` maps a service's name to the base URL of its API; `api_keys` holds one key a line.
+    """`endpoints` maps a service's name to the base URL of its API; `api_key` is sent to all.
 
     `needs` is what must be there before the page starts.
     """
 
     image: str
     endpoints: Mapping[str, pulumi.Output[str]]
-    api_keys: pulumi.Output[str] | None
+    api_key: pulumi.Output[str] | None
     needs: Sequence[pulumi.Resource] = ()
 
 
 class ChatUi(pulumi.ComponentResource):
-    """Namespace, Secret with one API key where the stack has keys, Deployment, Service."""
+    """Namespace, NetworkPolicy, Secret with one API key where the stack has keys, Deployment, Service."""
 
     def __init__(self, args: ChatUiArgs, opts: pulumi.ResourceOptions | None = None) -> None:
         super().__init__("neuron-serve:workloads:ChatUi", "chat-ui", None, opts)
         own = pulumi.ResourceOptions(parent=self)
-        namespace = k8s.core.v1.Namespace("chat-ui-namespace", metadata={"name": _NAMESPACE}, opts=own)
+        namespace = k8s.core.v1.Namespace(
+            "chat-ui-namespace",
+            metadata={"name": namespaces.CHAT_UI, "labels": namespaces.RESTRICTED},
+            opts=own,
+        )
+        policies = chat_page_policies(list(args.endpoints))
+        register_policies("chat-ui", namespace.metadata.name, policies, self)
         metadata: k8s.meta.v1.ObjectMetaArgsDict = {
             "name": "chat-ui",
             "namespace": namespace.metadata.name,
             "labels": _LABELS,
         }
         key = None
-        if args.api_keys is not None:
-            first = args.api_keys.apply(lambda keys: keys.splitlines()[0])
+        if args.api_key is not None:
             key = k8s.core.v1.Secret(
-                "chat-ui-api-key", metadata=metadata, string_data={"key": first}, opts=own
+                "chat-ui-api-key", metadata=metadata, string_data={"key": args.api_key}, opts=own
             )
         k8s.apps.v1.Deployment(
             "chat-ui",

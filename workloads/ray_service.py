@@ -14,13 +14,17 @@ from typing import Any
 import pulumi
 import pulumi_kubernetes as k8s
 
+from infra import namespaces
 from infra.bucket_layout import RAY_SERVICE_ACCOUNT
 from infra.drawn_secret import drawn_secret
 from infra.gcs_store import GcsStore
 from infra.in_cluster_store import InClusterStore
+from infra.network_policy import register_policies
 from infra.service_base import ModelService
+from workloads.api_keys import StackApiKeys
 from workloads.ray_cluster import (
     API_KEYS_KEY,
+    CLIENT_KEY,
     GCS_STORE_PASSWORD_KEY,
     HUGGING_FACE_TOKEN_KEY,
     RAY_AUTH_KEY,
@@ -43,7 +47,7 @@ class RayServiceArgs:
     """
 
     plan: ServicePlan
-    api_keys: pulumi.Output[str] | None
+    api_keys: StackApiKeys | None
     hugging_face_token: pulumi.Output[str] | None
     platform: Sequence[pulumi.Resource]
     gcs_store: GcsStore | InClusterStore | None = None
@@ -56,6 +60,7 @@ class RayService(pulumi.ComponentResource):
       gone. Nothing in it uses `deleted_with`, which would skip that wait.
     - Secrets: Ray's token, and where the stack has them API keys, Hugging Face token, the store's password
     - ServiceAccount, on AWS
+    - NetworkPolicies
     - RayService (`ray.io/v1`)
     - PodDisruptionBudget of the workers, where there is more than one
     - ReleaseCheck
@@ -68,7 +73,12 @@ class RayService(pulumi.ComponentResource):
         super().__init__("neuron-serve:workloads:RayService", name, None, opts)
         self._name = name
         namespace = self._namespace(args)
-        needed = [*self._secrets(args, namespace), *self._service_account(args.plan, namespace)]
+        needed = [
+            *self._secrets(args, namespace),
+            *self._service_account(args.plan, namespace),
+            # They outlive the RayService, whose clean-up job has to reach the store.
+            *register_policies(name, namespace.metadata.name, args.plan.network_policies, self),
+        ]
         custom_resource = self._custom_resource(args, namespace, needed)
         self._disruption_budget(args.plan, namespace)
         store_address = args.gcs_store.address if args.gcs_store else None
@@ -86,7 +96,7 @@ class RayService(pulumi.ComponentResource):
     def _namespace(self, args: RayServiceArgs) -> k8s.core.v1.Namespace:
         return k8s.core.v1.Namespace(
             f"{self._name}-namespace",
-            metadata={"name": self._name},
+            metadata={"name": self._name, "labels": namespaces.RESTRICTED},
             opts=pulumi.ResourceOptions(
                 parent=self,
                 depends_on=[*args.platform, *(args.gcs_store.resources if args.gcs_store else [])],
@@ -105,9 +115,11 @@ class RayService(pulumi.ComponentResource):
         )
         made: list[pulumi.Resource] = [ray_auth]
         store, password = args.plan.store, args.gcs_store.auth_token if args.gcs_store else None
+        if names.api_keys and args.api_keys:
+            values = {API_KEYS_KEY: args.api_keys.hashed, CLIENT_KEY: args.api_keys.client}
+            made.append(self._secret(names.api_keys, namespace, values))
         for name, key, value in (
             (store.secret if store else None, GCS_STORE_PASSWORD_KEY, password),
-            (names.api_keys, API_KEYS_KEY, args.api_keys),
             (names.hugging_face, HUGGING_FACE_TOKEN_KEY, args.hugging_face_token),
         ):
             if name and value is not None:

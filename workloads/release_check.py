@@ -16,7 +16,8 @@ import pulumi_kubernetes as k8s
 
 from infra.pod_security import restricted_container
 from infra.service_base import ModelService
-from workloads.ray_cluster import API_KEYS_DIRECTORY, API_KEYS_KEY, RAY_AUTH_KEY
+from workloads.network_policies import RELEASE_CHECK
+from workloads.ray_cluster import API_KEYS_DIRECTORY, CLIENT_KEY, RAY_AUTH_KEY
 from workloads.service_plan import ServicePlan
 
 _SCRIPT = Path(__file__).with_name("release_check_script.py")
@@ -139,7 +140,11 @@ class ReleaseCheck(pulumi.ComponentResource):
             {"name": "script", "mount_path": "/opt/release-check", "read_only": True}
         ]
         if args.plan.secrets.api_keys:
-            volumes.append({"name": "api-keys", "secret": {"secret_name": args.plan.secrets.api_keys}})
+            keys: k8s.core.v1.SecretVolumeSourceArgsDict = {
+                "secret_name": args.plan.secrets.api_keys,
+                "items": [{"key": CLIENT_KEY, "path": CLIENT_KEY}],
+            }
+            volumes.append({"name": "api-keys", "secret": keys})
             mounts.append({"name": "api-keys", "mount_path": API_KEYS_DIRECTORY, "read_only": True})
         return {
             "restart_policy": "Never",
@@ -165,7 +170,7 @@ class ReleaseCheck(pulumi.ComponentResource):
 
 
 def _pod_metadata(args: ReleaseCheckArgs) -> k8s.meta.v1.ObjectMetaArgsDict:
-    metadata: k8s.meta.v1.ObjectMetaArgsDict = {"labels": {"app.kubernetes.io/component": "release-check"}}
+    metadata: k8s.meta.v1.ObjectMetaArgsDict = {"labels": RELEASE_CHECK}
     if args.store_address is not None:
         # Another store is another Ray cluster for the same release. The check has to see that one, too,
         # before Pulumi takes the old store away from the old one.
@@ -184,7 +189,7 @@ def _environment(args: ReleaseCheckArgs) -> list[k8s.core.v1.EnvVarArgsDict]:
         "APP": args.plan.service.app,
         "MODEL": application["args"]["served_name"] if isinstance(args.plan.service, ModelService) else "",
         "TIMEOUT_S": str(args.plan.service.start_timeout_seconds),
-        "API_KEYS_FILE": f"{API_KEYS_DIRECTORY}/{API_KEYS_KEY}" if args.plan.secrets.api_keys else "",
+        "API_KEYS_FILE": f"{API_KEYS_DIRECTORY}/{CLIENT_KEY}" if args.plan.secrets.api_keys else "",
     }
     token: k8s.core.v1.EnvVarSourceArgsDict = {
         "secret_key_ref": {"name": args.plan.secrets.ray_auth, "key": RAY_AUTH_KEY}

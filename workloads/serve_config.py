@@ -5,12 +5,14 @@ What a stack's own deployments say is checked by `serve_schema`, because Ray ign
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
 from infra.config_errors import ConfigError
+from infra.grace_periods import LONGEST_REQUEST_S, PROXY_GRACE_S
 from infra.service_base import ModelService
-from infra.service_config import AnyService, BringYourOwnService
+from infra.service_config import AnyService, BringYourOwnService, LlmService
 from workloads.app_args import app_args
 from workloads.placement import API_CPUS, Placement
 from workloads.serve_schema import unknown_keys
@@ -31,11 +33,11 @@ ENGINE_DEPLOYMENT = "Engine"
 _TARGET_SLOT_USE = 0.8
 # A replica is dear to start (minutes of model load), so it is not given up for a short lull.
 _DOWNSCALE_DELAY_S = 600
-# A request may use its whole time before the proxy gives up on it, so that the app's own answer wins.
-_PROXY_GRACE_S = 15
 # Serve asks replicas for their health this often; three failures replace one.
 _HEALTH_CHECK_PERIOD_S = 5
 _HEALTH_CHECK_TIMEOUT_S = 10
+# Of a deployment that says nothing else (DEFAULT_GRACEFUL_SHUTDOWN_TIMEOUT_S of ray.serve 2.60).
+_SERVE_SHUTDOWN_S = 20
 _OVERLOAD = {"status_code": 503, "retry_after_s": 1}
 
 
@@ -43,7 +45,7 @@ def serve_config(name: str, service: AnyService, placement: Placement) -> dict[s
     """The whole Serve config of one service, without its release id. Raises `ConfigError`."""
     http_options: dict[str, Any] = {"host": "0.0.0.0", "port": SERVE_PORT}
     if isinstance(service, ModelService):
-        http_options["request_timeout_s"] = service.request_timeout_seconds + _PROXY_GRACE_S
+        http_options["request_timeout_s"] = service.request_timeout_seconds + PROXY_GRACE_S
         application = _model_application(name, service, placement)
     else:
         application = _own_application(name, service)
@@ -63,7 +65,7 @@ def with_release(config: Mapping[str, Any], release: str) -> dict[str, Any]:
     applications: list[dict[str, Any]] = []
     for application in config["applications"]:
         deployments = [
-            deployment | {"user_config": {"release": release}}
+            deployment | {"user_config": {"release": release, **deployment.get("user_config", {})}}
             if deployment["name"] == API_DEPLOYMENT and application["import_path"] in MODEL_IMPORT_PATHS
             else deployment
             for deployment in application["deployments"]
@@ -91,6 +93,7 @@ def _api_deployment(service: ModelService, placement: Placement) -> dict[str, An
     # the proxy's is the last fence before memory.
     admitted = 2 * (service.together + service.max_queue) * service.replicas.max
     replicas = min(2, placement.min_workers)
+    limits = _limits(service, replicas) if isinstance(service, LlmService) else {}
     return {
         "name": API_DEPLOYMENT,
         "num_replicas": replicas,
@@ -100,9 +103,21 @@ def _api_deployment(service: ModelService, placement: Placement) -> dict[str, An
         "backpressure_config": _OVERLOAD,
         "health_check_period_s": _HEALTH_CHECK_PERIOD_S,
         "health_check_timeout_s": _HEALTH_CHECK_TIMEOUT_S,
-        "graceful_shutdown_timeout_s": service.request_timeout_seconds + _PROXY_GRACE_S,
+        "graceful_shutdown_timeout_s": service.request_timeout_seconds + PROXY_GRACE_S,
         "ray_actor_options": {"num_cpus": API_CPUS},
+        # Not an argument: those count as code, and a new limit would load every model again.
+        **({"user_config": {"limits": limits}} if limits else {}),
     }
+
+
+def _limits(service: LlmService, api_replicas: int) -> dict[str, float]:
+    # Each replica counts by itself, so it gets its share: a key that comes to one of them more often is
+    # refused a little early, and none gets more than its budget.
+    said = (
+        ("requests", service.limits.requests_per_minute),
+        ("tokens", service.limits.tokens_per_minute),
+    )
+    return {kind: limit / api_replicas for kind, limit in said if limit is not None}
 
 
 def _engine_deployment(service: ModelService, placement: Placement) -> dict[str, Any]:
@@ -123,7 +138,9 @@ def _engine_deployment(service: ModelService, placement: Placement) -> dict[str,
         "max_queued_requests": service.together + service.max_queue,
         "health_check_period_s": _HEALTH_CHECK_PERIOD_S,
         "health_check_timeout_s": _HEALTH_CHECK_TIMEOUT_S,
-        "graceful_shutdown_timeout_s": service.request_timeout_seconds,
+        "graceful_shutdown_timeout_s": service.request_timeout_seconds + PROXY_GRACE_S,
+        # An old replica ends before a new one starts: there are no spare NeuronCores for both.
+        "max_surge_percent": 0,
         "ray_actor_options": actor_options,
     }
 
@@ -151,6 +168,22 @@ def _own_application(name: str, service: BringYourOwnService) -> dict[str, Any]:
         "runtime_env": _runtime_env(service.code_url),
         "deployments": service.deployments,
     }
+
+
+def longest_request_s(name: str, service: AnyService) -> int:
+    """How long a replica may need to end its requests, seconds. Raises `ConfigError`."""
+    if isinstance(service, ModelService):
+        return service.request_timeout_seconds
+    longest = _SERVE_SHUTDOWN_S
+    for index, deployment in enumerate(service.deployments):
+        patience_s = deployment.get("graceful_shutdown_timeout_s", _SERVE_SHUTDOWN_S)
+        if not isinstance(patience_s, int | float) or not 0 <= patience_s <= LONGEST_REQUEST_S:
+            raise ConfigError(
+                f"services.{name}.deployments[{index}].graceful_shutdown_timeout_s: {patience_s!r} is not "
+                f"possible, a node waits for its pods for an hour; choose 0 to {LONGEST_REQUEST_S}"
+            )
+        longest = max(longest, math.ceil(patience_s))
+    return longest
 
 
 def _runtime_env(code_url: str | None) -> dict[str, Any]:

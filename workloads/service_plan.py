@@ -22,6 +22,7 @@ from workloads.availability import check_availability
 from workloads.capacity import Demand, check_capacity
 from workloads.cost import check_prices
 from workloads.fit import Fit, replica_fit
+from workloads.network_policies import Neighbours, neighbours, service_policies
 from workloads.placement import Placement, place
 from workloads.ray_cluster import SecretNames, StoreAccess, ray_cluster
 from workloads.release import release_id
@@ -35,7 +36,8 @@ _OLD_CLUSTER_DELAY_S = 60
 class ServicePlan:
     """`spec` is the RayService's, `application` the service's entry in its Serve config.
 
-    The spec lacks one value, the address of the store in its `gcsFaultToleranceOptions`.
+    The spec lacks one value, the address of the store in its `gcsFaultToleranceOptions`. `network_policies`
+    has specs by name.
     """
 
     name: str
@@ -48,6 +50,7 @@ class ServicePlan:
     spec: dict[str, Any]
     application: dict[str, Any]
     release: str
+    network_policies: dict[str, dict[str, Any]]
 
 
 def plan_services(
@@ -57,7 +60,7 @@ def plan_services(
 
     `bucket` is the stack's own, on AWS; `images` has every service's.
     """
-    store = _store_access(stack)
+    store, around = _store_access(stack), neighbours(stack)
     plans: dict[str, ServicePlan] = {}
     findings: list[str] = []
     for name, service in stack.services.items():
@@ -69,6 +72,7 @@ def plan_services(
                 _secret_names(service, secrets),
                 store=store,
                 bucket=bucket,
+                around=around,
             )
         except ConfigError as error:
             findings += error.findings
@@ -115,6 +119,7 @@ def plan_service(
     *,
     store: StoreAccess | None = None,
     bucket: BucketLayout | None = None,
+    around: Neighbours | None = None,
 ) -> ServicePlan:
     """Everything of one service that follows from the stack file. Raises `ConfigError`."""
     if bucket and service.code_url is None:
@@ -143,6 +148,7 @@ def plan_service(
         spec=spec,
         application=config["applications"][0],
         release=release,
+        network_policies=service_policies(service, around or Neighbours()),
     )
 
 

@@ -1,4 +1,4 @@
-"""The commands `run`, `status` and `stop` of `python -m offline`."""
+"""The commands `run`, `status`, `stop` and `hurt` of `python -m offline`."""
 
 from __future__ import annotations
 
@@ -7,8 +7,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Protocol
 
-from offline.local.options import DEFAULT_STACK, RunOptions, default_state_dir
+from offline.local.options import RunOptions, default_state_dir
 from offline.local.ports import Endpoint
+from offline.stack_options import add_stack_options, project_dir_of, stack_of
 
 _LOOPBACK = "127.0.0.1"
 
@@ -30,9 +31,18 @@ def add_commands(subparsers: Subparsers) -> None:
         run.add_argument(f"--{name}-host", default=_LOOPBACK, metavar="ADDRESS", help=default)
         run.add_argument(f"--{name}-port", default=port, type=_port, metavar="PORT", help=default)
     run.add_argument("--dashboard-port", default=8265, type=_port, metavar="PORT", help=f"of Ray {default}")
+    run.add_argument(
+        "--ha", action="store_true", help="with two workers and Redis, to be hurt: make hurt ARGS=head"
+    )
     run.add_argument("--detach", action="store_true", help="return when the model answers, and let it run")
     _add(subparsers, "status", _status, "show the run of a stack; exit code 0 if it runs, 3 if not")
     _add(subparsers, "stop", _stop, "end the run of a stack, if there is one")
+    hurt = _add(subparsers, "hurt", _hurt, "kill, pause or drain a part of a run that was started with --ha")
+    hurt.add_argument("part", choices=["head", "worker-1", "worker-2", "redis"])
+    ways = hurt.add_mutually_exclusive_group()
+    ways.add_argument("--pause", action="store_true", help="let it stand still instead")
+    ways.add_argument("--drain", action="store_true", help="send it SIGTERM instead, as Kubernetes does")
+    hurt.add_argument("--seconds", type=float, default=60, help="how long (default: %(default)g)")
 
 
 def _add(
@@ -42,15 +52,7 @@ def _add(
     help_: str,
 ) -> argparse.ArgumentParser:
     parser = subparsers.add_parser(name, help=help_, description=help_)
-    parser.add_argument(
-        "--stack", default=DEFAULT_STACK, metavar="NAME", help="stack to run (default: %(default)s)"
-    )
-    parser.add_argument(
-        "--project-dir",
-        type=Path,
-        metavar="DIR",
-        help="directory with Pulumi.yaml (default: the nearest from here upwards)",
-    )
+    add_stack_options(parser)
     parser.add_argument(
         "--state-dir",
         type=Path,
@@ -75,13 +77,15 @@ def _run(args: argparse.Namespace) -> int:
     from offline.local import detached, runner
 
     options = RunOptions(
-        project_dir=_project_dir(args),
-        stack=args.stack,
+        project_dir=project_dir_of(args),
+        stack=stack_of(args),
         service=args.service,
         api=Endpoint(args.api_host, args.api_port, "--api-port"),
         ui=Endpoint(args.ui_host, args.ui_port, "--ui-port"),
         dashboard=Endpoint(_LOOPBACK, args.dashboard_port, "--dashboard-port"),
         state_dir=_state_dir(args),
+        ha=args.ha,
+        stack_file=args.stack_file and args.stack_file.resolve(),
     )
     return detached.start(options) if args.detach else runner.run(options)
 
@@ -89,20 +93,21 @@ def _run(args: argparse.Namespace) -> int:
 def _status(args: argparse.Namespace) -> int:
     from offline.local import detached
 
-    return detached.status(args.stack, _state_dir(args))
+    return detached.status(stack_of(args), _state_dir(args))
 
 
 def _stop(args: argparse.Namespace) -> int:
     from offline.local import detached
 
-    return detached.stop(args.stack, _state_dir(args))
+    return detached.stop(stack_of(args), _state_dir(args))
 
 
-def _project_dir(args: argparse.Namespace) -> Path:
-    from offline.stack_files import find_project
+def _hurt(args: argparse.Namespace) -> int:
+    from offline.ha.hurt import hurt
 
-    return args.project_dir.resolve() if args.project_dir else find_project(Path.cwd())
+    way = "pause" if args.pause else "drain" if args.drain else "kill"
+    return hurt(stack_of(args), _state_dir(args), args.part, way, args.seconds)
 
 
 def _state_dir(args: argparse.Namespace) -> Path:
-    return (args.state_dir or default_state_dir(_project_dir(args), args.stack)).absolute()
+    return (args.state_dir or default_state_dir(project_dir_of(args), stack_of(args))).absolute()

@@ -15,6 +15,8 @@ from offline.errors import OfflineError
 RAY_SERVICE_TYPE = "kubernetes:ray.io/v1:RayService"
 # A worker group that names none gets the NeuronCores of one inf2.xlarge, so that placement is real.
 _DEFAULT_NEURON_CORES = 2
+# Of a pod that says nothing else.
+_KUBERNETES_GRACE_S = 30
 
 
 @dataclass(frozen=True)
@@ -34,12 +36,16 @@ class NodeShape:
 
 @dataclass(frozen=True)
 class LocalService:
-    """A RayService as this machine runs it: its serve config, untouched, and the shape of its nodes."""
+    """A RayService as this machine runs it: its serve config, untouched, and the shape of its nodes.
+
+    `worker_grace_s` is how long a worker that was asked to end may take.
+    """
 
     name: str
     serve_config: dict[str, Any]
     head_env: dict[str, str]
     worker: NodeShape
+    worker_grace_s: int = _KUBERNETES_GRACE_S
 
 
 def from_custom_resource(inputs: Mapping[str, Any]) -> LocalService:
@@ -55,6 +61,7 @@ def from_custom_resource(inputs: Mapping[str, Any]) -> LocalService:
         serve_config=serve_config,
         head_env=_plain_env(cluster["headGroupSpec"]),
         worker=_worker_shape(cluster["workerGroupSpecs"][0]),
+        worker_grace_s=_grace_s(cluster["workerGroupSpecs"][0]),
     )
 
 
@@ -70,6 +77,10 @@ def _worker_shape(group: Mapping[str, Any]) -> NodeShape:
         | {key: float(value) for key, value in resources.items() if key not in ("CPU", "GPU", "memory")},
         env=_plain_env(group),
     )
+
+
+def _grace_s(group: Mapping[str, Any]) -> int:
+    return group["template"]["spec"].get("terminationGracePeriodSeconds", _KUBERNETES_GRACE_S)
 
 
 def _container(group: Mapping[str, Any]) -> Mapping[str, Any]:

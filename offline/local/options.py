@@ -7,14 +7,18 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from offline.local.ports import Endpoint
+from offline.stack_options import DEFAULT_STACK
 
-DEFAULT_STACK = "local"
 _CHECKOUT = Path(__file__).resolve().parent.parent.parent
 
 
 @dataclass(frozen=True)
 class RunOptions:
-    """`service` is needed where the stack has several. `state_dir` holds the state and logs of the run."""
+    """`service` is needed where the stack has several. `state_dir` holds the state and logs of the run.
+
+    `ha`: with a second worker, a store for the head's state and a way in that knows which workers are well.
+    `stack_file` is read in place of the project's own; what lies beside it can be imported.
+    """
 
     project_dir: Path
     stack: str
@@ -23,6 +27,13 @@ class RunOptions:
     ui: Endpoint
     dashboard: Endpoint
     state_dir: Path
+    ha: bool = False
+    stack_file: Path | None = None
+
+    @property
+    def code_dirs(self) -> list[Path]:
+        """Where applications import from: the checkout, and the directory of a stack file of its own."""
+        return [self.project_dir, *([self.stack_file.parent] if self.stack_file else [])]
 
     def exposed(self, *, api_has_keys: bool) -> list[str]:
         """What other machines could use without a key; empty as long as everything is on loopback."""
@@ -44,12 +55,13 @@ class RunOptions:
 
     def run_arguments(self) -> list[str]:
         """The arguments of `python -m offline` that start this run in the foreground."""
-        arguments = ["run", "--stack", self.stack]
-        arguments += ["--project-dir", str(self.project_dir), "--state-dir", str(self.state_dir)]
+        arguments = ["run", "--project-dir", str(self.project_dir), "--state-dir", str(self.state_dir)]
         arguments += ["--api-host", self.api.host, "--api-port", str(self.api.port)]
         arguments += ["--ui-host", self.ui.host, "--ui-port", str(self.ui.port)]
         arguments += ["--dashboard-port", str(self.dashboard.port)]
-        return arguments + (["--service", self.service] if self.service else [])
+        arguments += ["--stack-file", str(self.stack_file)] if self.stack_file else ["--stack", self.stack]
+        arguments += ["--service", self.service] if self.service else []
+        return arguments + (["--ha"] if self.ha else [])
 
     def endpoints(self, *, with_chat_page: bool) -> dict[str, Endpoint]:
         """What users talk to, by its name for people."""

@@ -14,11 +14,11 @@ from typing import Any
 import psutil
 
 from offline.errors import OfflineError
-from offline.graph import Graph
+from offline.graph import Graph, Resource
 from offline.local.local_service import RAY_SERVICE_TYPE, LocalService, from_custom_resource
 from offline.local.options import RunOptions
 from offline.local.processes import Command, ManagedProcess
-from offline.local.substitutions import ModelLimits, Substitution, adapt
+from offline.local.substitutions import ModelLimits, Substitution, adapt, share_one_machine
 from serve_apps.environment import MODEL_CACHE_ENV
 from workloads.serve_config import MODEL_IMPORT_PATHS
 
@@ -54,6 +54,11 @@ def model_cache(project_dir: Path) -> Path:
 
 
 def pick_service(graph: Graph, wanted: str | None) -> LocalService:
+    """The stack's RayService, or the one of this name, as this machine runs it. Raises `OfflineError`."""
+    return from_custom_resource(ray_service(graph, wanted).inputs)
+
+
+def ray_service(graph: Graph, wanted: str | None) -> Resource:
     """The stack's RayService, or the one of this name. Raises `OfflineError`."""
     services = {resource.name: resource for resource in graph.by_type(RAY_SERVICE_TYPE)}
     names = ", ".join(services)
@@ -64,7 +69,7 @@ def pick_service(graph: Graph, wanted: str | None) -> LocalService:
     name = wanted or next(iter(services))
     if name not in services:
         raise OfflineError(f"--service {name!r}: stack {graph.stack!r} has no such service; it has {names}")
-    return from_custom_resource(services[name].inputs)
+    return services[name]
 
 
 def make_plan(
@@ -84,6 +89,7 @@ def make_plan(
         command = _prepare_command(model, options.project_dir, pipeline=pipeline)
         return _prepared(model, run_program(command), say)
 
+    service, shared = share_one_machine(service)
     serve_config, substitutions = adapt(
         service.serve_config,
         service.worker,
@@ -95,7 +101,7 @@ def make_plan(
     model = next((model for model in found if model), None)
     if model:
         prepare(model.name, pipeline=model.app == "stable_diffusion")
-    return Plan(service, serve_config, substitutions, model)
+    return Plan(service, serve_config, shared + substitutions, model)
 
 
 def _model(application: Mapping[str, Any]) -> LocalModel | None:

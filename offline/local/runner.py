@@ -5,17 +5,21 @@ from __future__ import annotations
 import os
 import sys
 import time
+from typing import Any
 
 import httpx
 
 from offline.errors import OfflineError
+from offline.ha.spares import TRY, WORKERS, with_spares
+from offline.ha.store import PRIMARY, Store, find_server
 from offline.local.errors import LocalRunError
 from offline.local.first_answer import ask
 from offline.local.options import RunOptions, url
+from offline.local.parts import Parts
 from offline.local.ports import conflicts
 from offline.local.preparation import LocalModel, Plan, make_plan, model_cache, pick_service
 from offline.local.processes import Command, identity_of
-from offline.local.ray_cluster import RayCluster
+from offline.local.ray_cluster import WORKER, RayCluster
 from offline.local.report import Progress, Summary, substitution_lines
 from offline.local.serve_api import RayApi
 from offline.local.state import RunState, StateDirectory, new_run_id
@@ -39,7 +43,9 @@ def run(options: RunOptions) -> int:
 
     Raises `OfflineError` for what is refused before anything serves: names, ports, configuration, model.
     """
-    read_stack(options.project_dir, options.stack)  # a bad name must not become a directory
+    read_stack(
+        options.project_dir, options.stack, stack_file=options.stack_file
+    )  # a bad name must not become a directory
     directory = StateDirectory(options.state_dir)
     lock = directory.lock()
     if lock is None:
@@ -52,6 +58,8 @@ def run(options: RunOptions) -> int:
         if leftover is not None:  # of a run that was killed together with its guard
             directory.clean_up(leftover)
         directory.forget_logs()
+        if options.ha:
+            find_server()
         findings = conflicts(options.endpoints(with_chat_page=True))
         if findings:
             raise OfflineError("\n".join(findings))
@@ -97,14 +105,13 @@ class LocalRun:
         cluster, ray = self._ray_cluster(plan)
         self._start_ray(cluster, ray, plan)
         self._wait_for_replicas(ray, plan)
-        worker = Recovery(lambda: cluster.worker(plan.service.worker), lambda: self._answers(ray, plan))
-        recoveries = {"ray-worker": worker}
+        recoveries = self._parts(cluster, plan).recoveries(lambda: self._answers(ray, plan))
         if plan.model:
             with self._progress.stage("first answer") as stage:
                 stage.result = self._ask(plan.model, _ANSWER_TIMEOUT_S)
         if plan.model and plan.model.chats:
             recoveries["chat-page"] = self._start_chat_page(plan.service.name)
-        self._progress.show(self._summary(plan).text())
+        self._progress.show(self._summary(plan).text() + (TRY if self._options.ha else ""))
         self._state.phase, self._state.answered = "running", True
         self._supervisor.save()
         self._supervisor.watch(recoveries)
@@ -112,7 +119,8 @@ class LocalRun:
     def _plan(self) -> Plan:
         options = self._options
         with self._progress.stage(f"evaluate stack {options.stack}") as stage:
-            service = pick_service(evaluate(options.stack, project_dir=options.project_dir), options.service)
+            graph = evaluate(options.stack, project_dir=options.project_dir, stack_file=options.stack_file)
+            service = pick_service(graph, options.service)
             stage.result = f"RayService {service.name}"
         with self._progress.stage("prepare model") as stage:
             plan = make_plan(service, options, self._supervisor.run_program, stage.update)
@@ -125,6 +133,10 @@ class LocalRun:
         self._state.model = plan.model.served_name if plan.model else None
         return plan
 
+    @property
+    def _workers(self) -> tuple[str, ...]:
+        return WORKERS if self._options.ha else (WORKER,)
+
     def _ray_cluster(self, plan: Plan) -> tuple[RayCluster, RayApi]:
         options, directory = self._options, self._directory
         app_env = {MODEL_CACHE_ENV: str(model_cache(options.project_dir))}
@@ -133,12 +145,15 @@ class LocalRun:
             app_env[API_KEYS_FILE_ENV] = str(directory.api_keys)
         token = directory.secret(directory.ray_token)
         cluster = RayCluster(
-            project_dir=options.project_dir,
+            code_dirs=options.code_dirs,
             token_file=directory.ray_token,
             dashboard_host=options.dashboard.host,
             dashboard_port=options.dashboard.port,
             app_env=app_env,
+            workers=self._workers,
         )
+        if options.ha:
+            cluster.store = Store(directory.store, "127.0.0.1")
         self._state.ray_directory = str(cluster.directory)
         endpoints = options.endpoints(with_chat_page=plan.model is not None and plan.model.chats)
         self._state.urls = {name: url(endpoint) for name, endpoint in endpoints.items()}
@@ -147,16 +162,36 @@ class LocalRun:
 
     def _start_ray(self, cluster: RayCluster, ray: RayApi, plan: Plan) -> None:
         service, supervisor = plan.service, self._supervisor
+        if cluster.store:
+            with self._progress.stage("Redis") as stage:
+                supervisor.launch(cluster.store.command(PRIMARY))
+                supervisor.wait(cluster.store.answers, what="Redis", timeout_s=_NODE_TIMEOUT_S)
+                stage.result = "keeps the state of the head"
         with self._progress.stage("Ray head") as stage:
             supervisor.launch(cluster.head(service.head_env))
             supervisor.wait(lambda: cluster.gcs_listens, what="Ray's GCS", timeout_s=_NODE_TIMEOUT_S)
-            supervisor.launch(cluster.worker(service.worker))  # it loads while the dashboard does
+            for worker in self._workers:
+                supervisor.launch(cluster.worker(service.worker, worker))  # it loads while the dashboard does
             supervisor.wait(ray.ready, what="Ray's dashboard", timeout_s=_NODE_TIMEOUT_S)
-            ray.deploy(plan.serve_config)  # Serve's own processes start while the worker joins
+            ray.deploy(self._config(cluster, plan))  # Serve's own processes start while the worker joins
             stage.result = "no CPUs, so it runs no replicas"
         with self._progress.stage("Ray worker") as stage:
-            supervisor.wait(lambda: ray.alive_nodes() == 2, what="the worker", timeout_s=_NODE_TIMEOUT_S)
+            nodes = 1 + len(self._workers)
+            supervisor.wait(lambda: ray.alive_nodes() == nodes, what="the worker", timeout_s=_NODE_TIMEOUT_S)
             stage.result = service.worker.summary()
+        if self._options.ha:
+            supervisor.launch(self._parts(cluster, plan).entrance())
+
+    def _parts(self, cluster: RayCluster, plan: Plan) -> Parts:
+        return Parts(cluster, plan.service, self._options.api, self._directory.path)
+
+    def _config(self, cluster: RayCluster, plan: Plan) -> dict[str, Any]:
+        if not self._options.ha:
+            return plan.serve_config
+        config, found = with_spares(plan.serve_config, cluster.head_proxy_port)
+        for line in substitution_lines(found)[1:]:
+            self._progress.note(line)
+        return config
 
     def _wait_for_replicas(self, ray: RayApi, plan: Plan) -> None:
         with self._progress.stage("deploy") as stage:

@@ -82,6 +82,15 @@ class RayApi:
         if not answer.is_success:
             raise LocalRunError(f"Ray Serve refused the config ({answer.status_code}): {answer.text.strip()}")
 
+    def replicas(self, application: str, deployment: str) -> dict[str, dict[str, Any]]:
+        """The RUNNING replicas by id, as Serve reports them (`pid`, `node_ip`, ...); none while it cannot."""
+        try:
+            report = self._client.get("/api/serve/applications/").raise_for_status().json()
+        except httpx.HTTPError:
+            return {}
+        found = report["applications"].get(application, {}).get("deployments", {}).get(deployment, {})
+        return {r["replica_id"]: r for r in found.get("replicas", []) if r["state"] == "RUNNING"}
+
     def status(self) -> ServeStatus | None:
         """What Serve reports; None while the API cannot say."""
         try:

@@ -9,6 +9,7 @@ import dataclasses
 import json
 import secrets
 import shutil
+import time
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -48,6 +49,7 @@ class StateDirectory:
         self.logs = self.path / "logs"
         self.ray_token = self.path / "ray-token"
         self.api_keys = self.path / "api-keys"
+        self.store = self.path / "redis"
         self._state = self.path / "state.json"
 
     def load(self) -> RunState | None:
@@ -76,12 +78,27 @@ class StateDirectory:
         The guard is not among its processes; it ends by itself. A run that has started since is left alone.
         """
         kill_sessions(state.programs.values())
+        for file in self.path.glob("*.held"):
+            file.unlink(missing_ok=True)
+        shutil.rmtree(self.store, ignore_errors=True)
         if state.ray_directory:
-            self._keep_ray_logs(Path(state.ray_directory))
+            keep_ray_logs(Path(state.ray_directory), self.logs)
             shutil.rmtree(state.ray_directory, ignore_errors=True)
         current = self.load()
         if current is not None and current.run_id == state.run_id:
             self._state.unlink(missing_ok=True)
+
+    def hold(self, name: str, until: float) -> None:
+        """Keep a service that ends from being started again before this Unix time."""
+        self._held(name).write_text(str(until))
+
+    def held(self, name: str) -> bool:
+        """Whether `hold` still holds."""
+        file = self._held(name)
+        return file.exists() and float(file.read_text() or 0) > time.time()
+
+    def _held(self, name: str) -> Path:
+        return self.path / f"{name}.held"
 
     def forget_logs(self) -> None:
         """Remove the logs of the run before, but not the one that this run may be writing to."""
@@ -90,14 +107,6 @@ class StateDirectory:
                 shutil.rmtree(path)
             elif path.name != RUN_LOG:
                 path.unlink()
-
-    def _keep_ray_logs(self, ray_directory: Path) -> None:
-        """Move the logs of nodes and replicas to where the others are; those of the run before go."""
-        for logs in ray_directory.glob("*/session_2*/logs"):
-            kept = self.logs / f"ray-{logs.parent.parent.name}"
-            shutil.rmtree(kept, ignore_errors=True)
-            with suppress(FileNotFoundError):  # the guard and `stop` may both be at it
-                shutil.move(logs, kept)
 
     def lock(self) -> FileLock | None:
         """Hold the directory for one run until this process ends; None if another run holds it."""
@@ -123,3 +132,12 @@ class StateDirectory:
 def new_run_id() -> str:
     """Tells runs of the same stack apart."""
     return secrets.token_hex(8)
+
+
+def keep_ray_logs(ray_directory: Path, logs: Path) -> None:
+    """Move the logs of nodes and replicas to `logs`; those of the run before go."""
+    for found in ray_directory.glob("*/session_2*/logs"):
+        kept = logs / f"ray-{found.parent.parent.name}"
+        shutil.rmtree(kept, ignore_errors=True)
+        with suppress(FileNotFoundError):  # the guard and `stop` may both be at it
+            shutil.move(found, kept)

@@ -11,6 +11,7 @@ Applications that can run here are deployed unchanged. For the others, and only 
 | neuronCores    | 1                                                  | the device had to change           |
 | slots          | what fits half of the free memory                  | the model changed and they do not  |
 | replicas       | what one worker holds                              | the stack wants more               |
+| data plane     | Serve's own proxy, the rest of the mode as it is   | the stack asks for HAProxy         |
 
 Outside the applications, the HTTP address is the one that the user asked for.
 """
@@ -20,11 +21,11 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from offline.errors import OfflineError
-from offline.local.local_service import NodeShape
+from offline.local.local_service import LocalService, NodeShape
 from serve_apps.llm.args import LlmArgs
 from workloads.serve_config import EMBEDDINGS_IMPORT_PATH, LLM_IMPORT_PATH, MODEL_IMPORT_PATHS
 
@@ -35,6 +36,7 @@ _LOCAL_TRACED: dict[str, dict[str, Any]] = {
 }
 # The rest is for the weights, activations and everything else on the machine.
 _KV_CACHE_SHARE = 0.5
+_HAPROXY = "RAY_SERVE_ENABLE_HA_PROXY"
 _BYTES_PER_ELEMENT = {"float32": 4, "bfloat16": 2, "float16": 2}
 
 
@@ -85,6 +87,19 @@ def adapt(
             found += _trace_on_this_machine(application)
         found += _fit_worker(application, worker)
     return config, found
+
+
+def share_one_machine(service: LocalService) -> tuple[LocalService, list[Substitution]]:
+    """Without HAProxy: it is one a node with fixed files and ports, and here two nodes are one machine."""
+    if _HAPROXY not in service.head_env and _HAPROXY not in service.worker.env:
+        return service, []
+    head_env, worker_env = (
+        {key: value for key, value in env.items() if key != _HAPROXY}
+        for env in (service.head_env, service.worker.env)
+    )
+    why = "two nodes share this machine, and HAProxy has fixed files and ports on each"
+    shared = replace(service, head_env=head_env, worker=replace(service.worker, env=worker_env))
+    return shared, [Substitution("data plane", "haproxy", "throughput", why)]
 
 
 def _set_http_address(config: dict[str, Any], host: str, port: int) -> list[Substitution]:

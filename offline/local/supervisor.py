@@ -35,10 +35,14 @@ class StopRequested(BaseException):
 
 @dataclass(frozen=True)
 class Recovery:
-    """How to start a service again, and how to see that what it is for works again."""
+    """How to start a service again, and how to see that what it is for works again.
+
+    One that may end `often` is started again for ever, as Kubernetes does.
+    """
 
     command: Callable[[], Command]
     recovered: Callable[[], bool]
+    often: bool = False
 
 
 class Supervisor:
@@ -116,7 +120,7 @@ class Supervisor:
             if self._guard.poll() is not None:
                 self._start_guard()
             for name, process in list(self._services.items()):
-                if not process.running:
+                if not process.running and not self._directory.held(name):
                     self._restart(process, recoveries)
                     recovering[name] = time.monotonic()
             for name, since in list(recovering.items()):
@@ -130,7 +134,8 @@ class Supervisor:
     def _restart(self, process: ManagedProcess, recoveries: Mapping[str, Recovery]) -> None:
         if process.name not in recoveries:
             raise _ended(process)
-        self._count_restart(process)
+        if not recoveries[process.name].often:
+            self._count_restart(process)
         self._progress.note(f"{process.name}: {process.how_it_ended()}; starting another one", "yellow")
         process.kill()  # what the program had started
         self.launch(recoveries[process.name].command())

@@ -12,7 +12,7 @@ import uuid
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from functools import cached_property
-from typing import Any
+from typing import Any, Literal
 
 from openai import BaseModel
 from openai.types import Completion, CompletionChoice, CompletionUsage
@@ -122,6 +122,18 @@ class ChatAnswer(Answer):
         return ChatCompletionChunk(object="chat.completion.chunk", choices=[], usage=usage, **self._envelope)
 
 
+class CompletionChunkChoice(CompletionChoice):
+    """A piece of a streamed completion, for which the package has no type: most have no end yet."""
+
+    finish_reason: Literal["stop", "length"] | None  # pyright: ignore[reportIncompatibleVariableOverride]
+
+
+class CompletionChunk(Completion):
+    """One event of a streamed completion."""
+
+    choices: list[CompletionChunkChoice]  # pyright: ignore[reportIncompatibleVariableOverride]
+
+
 class CompletionAnswer(Answer):
     """Answer of `/v1/completions`."""
 
@@ -134,15 +146,9 @@ class CompletionAnswer(Answer):
             object="text_completion", choices=[choice], usage=usage_of(finished), **self._envelope
         )
 
-    def _chunk(self, text: str | None, reason: Any) -> Completion:
-        # The package has no type of its own for streamed completions; without validation this one takes a
-        # choice that has not ended yet.
-        choice = CompletionChoice.model_construct(
-            index=0, text=text or "", finish_reason=reason, logprobs=None
-        )
-        return Completion.model_construct(
-            object="text_completion", choices=[choice], **self._chunk_envelope()
-        )
+    def _chunk(self, text: str | None, reason: Any) -> CompletionChunk:
+        choice = CompletionChunkChoice(index=0, text=text or "", finish_reason=reason, logprobs=None)
+        return CompletionChunk(object="text_completion", choices=[choice], **self._chunk_envelope())
 
-    def _usage_chunk(self, usage: CompletionUsage) -> Completion:
-        return Completion(object="text_completion", choices=[], usage=usage, **self._envelope)
+    def _usage_chunk(self, usage: CompletionUsage) -> CompletionChunk:
+        return CompletionChunk(object="text_completion", choices=[], usage=usage, **self._envelope)

@@ -8,7 +8,7 @@ first event decides about the HTTP status: a refusal never hides in a stream tha
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing
 from secrets import token_hex
@@ -19,10 +19,12 @@ from fastapi.responses import PlainTextResponse
 
 from serve_apps import errors
 from serve_apps.auth import ApiKeys
+from serve_apps.budgets import Budgets
 from serve_apps.errors import ApiError
 from serve_apps.llm.answers import Answer, ChatAnswer, CompletionAnswer, server_sent_event
 from serve_apps.llm.engine import Event, Failed, Finished, GenerationRequest, TextDelta
 from serve_apps.llm.failures import engine_failed, from_failed
+from serve_apps.llm.openapi import describe
 from serve_apps.llm.prompts import DEFAULT_COMPLETION_TOKENS, Prompts
 from serve_apps.llm.protocol import (
     ChatRequest,
@@ -48,8 +50,11 @@ _Result = TypeVar("_Result")
 class Generates(Protocol):
     """What the API needs of an engine."""
 
-    def generate(self, request: GenerationRequest) -> AsyncGenerator[Event, None]:
-        """See `serve_apps.llm.engine.Engine.generate`. May also raise `ApiError`."""
+    def generate(self, request: GenerationRequest, *, streamed: bool) -> AsyncGenerator[Event, None]:
+        """See `serve_apps.llm.engine.Engine.generate`. May also raise `ApiError`.
+
+        Not `streamed`: nothing of the answer is sent before its end, so that it may be computed again.
+        """
         ...
 
 
@@ -60,36 +65,68 @@ def create_api(
     engine: Generates,
     keys: ApiKeys | None,
     release: Callable[[], str | None],
+    max_body_bytes: int | None = None,
+    budgets: Budgets | None = None,
     answers_carry_id: bool = True,
+    observe: Callable[[RequestRecord, str], None] = lambda _record, _route: None,
 ) -> FastAPI:
     """The app. Without `keys` anybody may use it; `/health`, which tells `release`, is open in any case.
 
-    `answers_carry_id` is off where a server in front adds the request id to answers itself.
+    Longer bodies than `max_body_bytes` are refused; by default, what no prompt that fits needs.
+    `answers_carry_id` is off where a server in front adds the request id to answers itself. `observe` is
+    told of every request that has ended. `budgets` limits each key.
     """
     model = ServedModel(served_name, release)
-    routes = _Routes(model, prompts, engine)
+    body_limit = max_body_bytes or _BODY_BYTES_FIXED + _BODY_BYTES_PER_TOKEN * prompts.max_model_len
+    routes = _Routes(model, prompts, engine, body_limit)
 
     def add_routes(guarded: APIRouter) -> None:
+        # Behind the key like all but health: it tells limits that only who may use the model needs.
+        guarded.add_api_route("/openapi.json", routes.openapi(guarded=keys is not None), methods=["GET"])
         guarded.add_api_route("/v1/chat/completions", routes.chat, methods=["POST"], response_model=None)
         guarded.add_api_route("/v1/completions", routes.completion, methods=["POST"], response_model=None)
         guarded.add_api_route("/infer", routes.infer, methods=["GET"], response_model=None)
         guarded.add_api_route("/", routes.infer_body, methods=["POST"], response_model=None)
 
     described = "POST /v1/chat/completions and /v1/completions"
-    return openai_app(model, keys, add_routes, described=described, answers_carry_id=answers_carry_id)
+    return openai_app(
+        model,
+        keys,
+        add_routes,
+        described=described,
+        budgets=budgets,
+        answers_carry_id=answers_carry_id,
+        observe=observe,
+    )
 
 
 class _Routes:
     """The routes and what they share."""
 
-    def __init__(self, model: ServedModel, prompts: Prompts, engine: Generates) -> None:
+    def __init__(
+        self, model: ServedModel, prompts: Prompts, engine: Generates, body_limit_bytes: int
+    ) -> None:
         self._model = model
         self._prompts = prompts
         self._engine = engine
-        self._body_limit_bytes = _BODY_BYTES_FIXED + _BODY_BYTES_PER_TOKEN * prompts.max_model_len
+        self._body_limit_bytes = body_limit_bytes
         # A long prompt takes a second to tokenise; meanwhile the streams of others must go on. One thread,
         # because the tokenizer does not take more.
         self._tokenizing = ThreadPoolExecutor(1, thread_name_prefix="tokenize")
+
+    def openapi(self, *, guarded: bool) -> Callable[[], Awaitable[dict[str, object]]]:
+        """The route that describes the others."""
+
+        async def openapi() -> dict[str, object]:
+            return describe(
+                served_name=self._model.name,
+                release=self._model.release(),
+                max_model_len=self._prompts.max_model_len,
+                vocabulary_size=self._prompts.vocabulary_size,
+                guarded=guarded,
+            )
+
+        return openapi
 
     async def chat(self, request: Request) -> Response:
         """`POST /v1/chat/completions`."""
@@ -124,13 +161,14 @@ class _Routes:
         ids = await self._in_thread(self._prompts.chat, asked.messages)
         max_tokens = self._prompts.budget(ids, None, param="sentence")
         generation = _generation(request, asked, ids, max_tokens)
-        text, _ = await until_disconnect(request, _collect(self._events(request, generation)))
+        events = self._events(request, generation, streamed=False)
+        text, _ = await until_disconnect(request, _collect(events))
         return PlainTextResponse(text)
 
     async def _answer(
         self, request: Request, asked: GenerationParameters, generation: GenerationRequest, answer: Answer
     ) -> Response:
-        events = self._events(request, generation)
+        events = self._events(request, generation, streamed=bool(asked.stream))
         if asked.stream:
             first = await until_disconnect(request, anext(events))
             return EventStream(_stream(first, events, answer, record_of(request)), source=events)
@@ -138,14 +176,14 @@ class _Routes:
         return Response(answer.whole(text, finished).to_json(indent=None), media_type="application/json")
 
     async def _events(
-        self, request: Request, generation: GenerationRequest
+        self, request: Request, generation: GenerationRequest, *, streamed: bool
     ) -> AsyncGenerator[TextDelta | Finished, None]:
         """The engine's events, ended by `Finished`. Raises `ApiError` for every other end."""
         record = record_of(request)
         record.prompt_tokens = len(generation.prompt_ids)
         record.outcome = "disconnected"  # unless something below says otherwise
         try:
-            async with aclosing(self._engine.generate(generation)) as events:
+            async with aclosing(self._engine.generate(generation, streamed=streamed)) as events:
                 async for event in events:
                     if isinstance(event, Failed):
                         raise from_failed(event)
@@ -154,11 +192,12 @@ class _Routes:
                         yield event
                         continue
                     record.completion_tokens, record.outcome = event.completion_tokens, event.reason
+                    record.queued_s, record.first_token_s = event.queued_s, event.first_token_s
                     yield event
                     return
             raise engine_failed("The answer broke off; send the request again.")
         except ApiError as error:
-            record.outcome = error.error.code or str(error.status)
+            record.outcome = error.outcome
             raise
 
     async def _body(self, request: Request) -> bytes:

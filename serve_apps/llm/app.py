@@ -12,7 +12,9 @@ use; the options below hold where it does not.
 # builds the application, imports this module: the API does without torch, the engine without HTTP.
 
 import asyncio
-from collections.abc import AsyncGenerator
+import logging
+import os
+from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import aclosing
 from typing import Any
 
@@ -21,29 +23,50 @@ from ray.serve import Application
 from ray.serve.handle import DeploymentHandle
 
 from serve_apps.llm.args import LlmArgs
-from serve_apps.llm.engine import EngineStats, Event, GenerationRequest
+from serve_apps.llm.engine import Engine, EngineStats, Event, GenerationRequest
 from serve_apps.replica import API_MAX_ONGOING_REQUESTS, HEALTH_CHECK_PERIOD_S, ApiReplica, log_with_ray
+
+# How often a replica looks whether its own engine still works, and how long a broken one goes on, so that
+# requests in flight learn of the failure from the engine and not from a closed connection.
+_WATCH_PERIOD_S = 1.0
+_LAST_WORDS_S = 1.0
+
+BuildEngine = Callable[[LlmArgs], Engine]
+logger = logging.getLogger(__name__)
 
 
 def build_app(args: LlmArgs) -> Application:
     """The application that `args` describe; Ray Serve calls this with the `args` of its config."""
+    from serve_apps.llm.factory import build_engine
+
+    return application(args, build_engine)
+
+
+def application(args: LlmArgs, build: BuildEngine) -> Application:
+    """The application over whatever engine `build` makes in each engine replica."""
     admitted = args.slots + args.max_queue
     # For a moment Serve counts every new request as queued, even while replicas have room: a lower bound on
     # the queue would refuse bursts that one replica can take.
     engine = EngineDeployment.options(max_ongoing_requests=admitted, max_queued_requests=admitted)
-    return ApiDeployment.bind(args, engine.bind(args))
+    return ApiDeployment.bind(args, engine.bind(args, build))
 
 
 @serve.deployment(name="Engine", health_check_period_s=HEALTH_CHECK_PERIOD_S)
 class EngineDeployment:
-    """A replica with a model. Ready when the model is loaded."""
+    """A replica with a model. Ready when the model is loaded.
 
-    async def __init__(self, args: LlmArgs) -> None:
+    One whose engine fails or hangs ends its own process: it would answer every request at once with an error,
+    look idle, and so draw the load of the healthy ones, for the three health checks that Serve waits.
+    """
+
+    async def __init__(self, args: LlmArgs, build: BuildEngine) -> None:
         log_with_ray()
-        from serve_apps.llm.factory import build_engine
+        from serve_apps.llm.metrics import report
 
-        self._engine = await asyncio.to_thread(build_engine, args)
+        self._engine = await asyncio.to_thread(build, args)
         await self._engine.start()
+        self._watch = asyncio.create_task(_end_with(self._engine))
+        self._reporting = asyncio.create_task(report(self._engine, args.served_name))
 
     async def generate(self, request: GenerationRequest) -> AsyncGenerator[Event, None]:
         """See `serve_apps.llm.engine.Engine`."""
@@ -60,22 +83,31 @@ class EngineDeployment:
         return self._engine.stats()
 
     async def __del__(self) -> None:
+        self._watch.cancel()
+        self._reporting.cancel()
         await self._engine.close()
 
 
 @serve.deployment(name="Api", max_ongoing_requests=API_MAX_ONGOING_REQUESTS)
 @serve.ingress()  # pyright: ignore[reportUntypedClassDecorator]
 class ApiDeployment(ApiReplica):
-    """The chat API: a tokenizer, and the engines behind it."""
+    """The chat API: a tokenizer, and the engines behind it.
+
+    Its `user_config` may also have `limits`, those of one key and this replica, a minute: see
+    `serve_apps.budgets`.
+    """
 
     async def __init__(self, args: LlmArgs, engine: DeploymentHandle[Any]) -> None:
         log_with_ray()
         from serve_apps.auth import ApiKeys
+        from serve_apps.budgets import Budgets
         from serve_apps.llm.api import create_api
         from serve_apps.llm.engine_client import EngineClient
+        from serve_apps.llm.metrics import ApiMetrics
         from serve_apps.llm.prompts import Prompts, load_tokenizer
         from serve_apps.models import resolve_tokenizer
 
+        self._budgets = Budgets()
         keys = ApiKeys.from_environment() if args.auth == "api-keys" else None
         model_dir = await asyncio.to_thread(resolve_tokenizer, args.model)
         self.api = create_api(
@@ -84,6 +116,27 @@ class ApiDeployment(ApiReplica):
             engine=EngineClient(engine, args.request_timeout_s),
             keys=keys,
             release=self.release,
+            max_body_bytes=args.max_body_bytes,
+            observe=ApiMetrics(args.served_name).observe,
+            budgets=self._budgets,
             # Serve's proxy does, and gives the app the id as a header of the request.
             answers_carry_id=False,
         )
+
+    def reconfigure(self, config: Mapping[str, Any]) -> None:
+        """Take over a new `user_config`."""
+        super().reconfigure(config)
+        self._budgets.configure(config.get("limits", {}))
+
+
+async def _end_with(engine: Engine) -> None:
+    """End this process when its engine is beyond repair; Serve starts another replica at once."""
+    try:
+        while True:
+            engine.check_health()
+            await asyncio.sleep(_WATCH_PERIOD_S)
+    except Exception:
+        logger.exception("the engine is beyond repair; this replica ends")
+    await asyncio.sleep(_LAST_WORDS_S)
+    # Not `sys.exit`: a thread that hangs in the runner would keep the process.
+    os._exit(1)

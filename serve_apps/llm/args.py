@@ -63,6 +63,25 @@ class LlmArgs(BaseModel):
     request_timeout_s: float = Field(
         default=600.0, gt=0, description="Longest life of a request, waiting included, seconds."
     )
+    step_timeout_s: float = Field(
+        default=120.0,
+        gt=0,
+        description="Longest time of one prefill or decode step, seconds; a replica whose step takes longer "
+        "hangs and is replaced.",
+    )
+    max_body_bytes: int | None = Field(
+        default=None,
+        ge=1024,
+        description="Longest request body, bytes; a longer one gets 413. By default 1 MiB, and 64 bytes for "
+        "each token of max_model_len.",
+    )
+    stream_interval_ms: int = Field(
+        default=0,
+        ge=0,
+        le=1000,
+        description="Shortest time between two pieces of a streamed answer, milliseconds; what comes in "
+        "between travels together, and the first piece never waits. 0: every token by itself.",
+    )
     auth: Literal["api-keys", "none"] = Field(
         default="api-keys",
         description=f"`api-keys`: a Bearer key from the file named by {API_KEYS_FILE_ENV} is required. "

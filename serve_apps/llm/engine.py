@@ -9,7 +9,7 @@ request that fails says so as an event: an exception would arrive wrapped in the
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
@@ -42,11 +42,16 @@ class TextDelta:
 
 @dataclass(frozen=True)
 class Finished:
-    """The answer is complete. `stop`: end-of-sequence or a stop string; `length`: max_tokens reached."""
+    """The answer is complete. `stop`: end-of-sequence or a stop string; `length`: max_tokens reached.
+
+    Seconds are from the submission to the engine: to the first step of the request, and to its first token.
+    """
 
     reason: Literal["stop", "length"]
     prompt_tokens: int
     completion_tokens: int
+    queued_s: float | None = field(default=None, compare=False)
+    first_token_s: float | None = field(default=None, compare=False)
 
 
 FailureKind = Literal[
@@ -54,7 +59,8 @@ FailureKind = Literal[
     "queue_full",  # nothing started; safe to retry after `retry_after_s`
     "timeout",  # the request's life is over
     "slow_reader",  # the client stopped reading
-    "engine_error",  # the runner raised, or the engine is shutting down
+    "engine_error",  # the runner raised while it had the request
+    "engine_gone",  # the engine has failed or closes, and had nothing to do with it; safe to retry elsewhere
 ]
 
 
@@ -79,10 +85,20 @@ class EngineStats:
     queued: int = 0
     steps: int = 0
     prefill_tokens: int = 0
+    generated_tokens: int = 0
     decode_rows: int = 0
     decode_slots: int = 0  # slots x decode steps; decode_rows is the share of it that did useful work
     finished: int = 0
     failed: int = 0
+
+
+@dataclass(frozen=True)
+class Timings:
+    """What was measured since the last look, seconds: one value a request, and one a token but the first."""
+
+    queued_s: Sequence[float] = ()
+    first_token_s: Sequence[float] = ()
+    between_tokens_s: Sequence[float] = ()
 
 
 class Engine(Protocol):
@@ -92,7 +108,7 @@ class Engine(Protocol):
         """Load the model; returns when requests can be served. Raises what the runner raised."""
         ...
 
-    def generate(self, request: GenerationRequest) -> AsyncIterator[Event]:
+    def generate(self, request: GenerationRequest) -> AsyncGenerator[Event, None]:
         """Events of one request, ended by exactly one `Finished` or `Failed`.
 
         Closing the iterator, or cancelling the task that reads it, frees the slot within one step.
@@ -105,6 +121,10 @@ class Engine(Protocol):
 
     def stats(self) -> EngineStats:
         """A consistent snapshot."""
+        ...
+
+    def take_timings(self) -> Timings:
+        """What was measured since the last call."""
         ...
 
     async def close(self) -> None:

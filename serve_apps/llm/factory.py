@@ -47,6 +47,8 @@ def build_engine(args: LlmArgs) -> SlotEngine:
         eos_ids=eos_ids(model_dir) | tokenizer_eos_ids,
         max_queue=args.max_queue,
         request_timeout_s=args.request_timeout_s,
+        step_timeout_s=args.step_timeout_s,
+        stream_interval_s=args.stream_interval_ms / 1000,
     )
 
 

@@ -12,6 +12,7 @@ _STATUS_OF_FAILURE = {
     "timeout": (504, SERVER_ERROR, "timeout"),
     "slow_reader": (408, INVALID_REQUEST, "slow_reader"),
     "engine_error": (500, SERVER_ERROR, "engine_error"),
+    "engine_gone": (503, SERVER_ERROR, "unavailable"),
 }
 
 
@@ -24,6 +25,6 @@ def from_failed(event: Failed) -> ApiError:
     """What the engine's own report of a failure means over HTTP."""
     status, kind, code = _STATUS_OF_FAILURE[event.kind]
     retry_after_s = event.retry_after_s
-    if event.kind == "queue_full" and retry_after_s is None:
+    if status in (429, 503) and retry_after_s is None:
         retry_after_s = DEFAULT_RETRY_AFTER_S
     return ApiError(status, event.message, kind=kind, code=code, headers=retry_after(retry_after_s))

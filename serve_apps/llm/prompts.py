@@ -43,7 +43,7 @@ class Prompts:
     def __init__(self, tokenizer: PreTrainedTokenizerFast, max_model_len: int) -> None:
         self._tokenizer = tokenizer
         self.max_model_len = max_model_len
-        self._vocabulary_size = len(tokenizer)
+        self.vocabulary_size = len(tokenizer)
         template = tokenizer.get_chat_template() if tokenizer.chat_template else ""
         self._has_template = bool(template)
         self._knows_developer = "developer" in template
@@ -123,10 +123,10 @@ class Prompts:
 
     def _checked_ids(self, ids: Sequence[int]) -> list[int]:
         for index, token in enumerate(ids):
-            if not 0 <= token < self._vocabulary_size:
+            if not 0 <= token < self.vocabulary_size:
                 raise errors.invalid(
                     f"prompt[{index}]: is not a token id of this model; they go from 0 to "
-                    f"{self._vocabulary_size - 1}.",
+                    f"{self.vocabulary_size - 1}.",
                     param=f"prompt[{index}]",
                 )
         return list(ids)

@@ -28,6 +28,14 @@ _INT64 = 2**63
 _INT32_MAX = 2**31 - 1
 
 
+def _as_integer(value: object) -> object:
+    """`16.0` is an integer to JSON schema, and what some languages send for one."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+_INTEGRAL = BeforeValidator(_as_integer)
+
+
 def _as_list(value: object) -> object:
     return [value] if isinstance(value, str) else value
 
@@ -53,6 +61,8 @@ def _one_prompt(value: object) -> object:
                 {"count": len(prompts)},
             )
         value = prompts[0]
+    if isinstance(value, list):
+        value = [_as_integer(item) for item in cast("list[object]", value)]
     if value and (isinstance(value, str) or _is_token_ids(value)):
         return value
     raise PydanticCustomError("invalid_prompt", "must be a string or a list of token ids, and not empty")
@@ -70,7 +80,13 @@ class TextPart(StrictModel):
     text: str
 
 
+# What the validators below turn into a list, for the API's description.
+_Content = str | Annotated[list[TextPart], Field(min_length=1)]
 StopString = Annotated[str, Field(min_length=1, max_length=256)]
+_Stop = StopString | Annotated[list[StopString], Field(max_length=4)]
+_TokenIds = Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1)]
+_Prompt = Annotated[str, Field(min_length=1)] | _TokenIds
+_OnePrompt = _Prompt | Annotated[list[_Prompt], Field(min_length=1, max_length=1)]
 _NO_TOOLS = "tools are not supported, describe them in the messages"
 
 
@@ -78,7 +94,7 @@ class Message(StrictModel):
     """One turn of a chat. The parameters below `content` are those an earlier answer may carry back."""
 
     role: Literal["system", "developer", "user", "assistant"]
-    content: Annotated[list[TextPart], BeforeValidator(_as_parts)]
+    content: Annotated[list[TextPart], BeforeValidator(_as_parts, json_schema_input_type=_Content)]
     name: Annotated[object, only(instead="write the name into the content")] = None
     refusal: Annotated[object, only(instead="write it into the content")] = None
     audio: Annotated[object, only(instead="send its text as the content")] = None
@@ -110,10 +126,17 @@ class GenerationParameters(StrictModel):
     model: str = Field(min_length=1)
     temperature: float | None = Field(default=None, ge=0, le=2)
     top_p: float | None = Field(default=None, gt=0, le=1)
-    top_k: int | None = Field(default=None, ge=0, le=_INT32_MAX)
-    max_tokens: int | None = Field(default=None, ge=1)
-    seed: int | None = Field(default=None, ge=-_INT64, lt=_INT64)
-    stop: Annotated[list[StopString], Field(max_length=4), BeforeValidator(_as_list)] | None = None
+    top_k: Annotated[int, Field(ge=0, le=_INT32_MAX), _INTEGRAL] | None = None
+    max_tokens: Annotated[int, Field(ge=1), _INTEGRAL] | None = None
+    seed: Annotated[int, Field(ge=-_INT64, lt=_INT64), _INTEGRAL] | None = None
+    stop: (
+        Annotated[
+            list[StopString],
+            Field(max_length=4),
+            BeforeValidator(_as_list, json_schema_input_type=_Stop),
+        ]
+        | None
+    ) = None
     stream: bool | None = None
     stream_options: StreamOptions | None = None
 
@@ -148,7 +171,7 @@ class ChatRequest(GenerationParameters):
     """`POST /v1/chat/completions`."""
 
     messages: list[Message] = Field(min_length=1)
-    max_completion_tokens: int | None = Field(default=None, ge=1)
+    max_completion_tokens: Annotated[int, Field(ge=1), _INTEGRAL] | None = None
 
     audio: Annotated[object, only(instead="this model writes only text")] = None
     function_call: Annotated[object, only("none", "auto", instead=_NO_TOOLS)] = None
@@ -191,7 +214,7 @@ class ChatRequest(GenerationParameters):
 class CompletionRequest(GenerationParameters):
     """`POST /v1/completions`."""
 
-    prompt: Annotated[str | list[int], BeforeValidator(_one_prompt)]
+    prompt: Annotated[str | list[int], BeforeValidator(_one_prompt, json_schema_input_type=_OnePrompt)]
 
     best_of: Annotated[object, only(1, instead="send the request several times")] = None
     echo: Annotated[object, only(False, instead="put the prompt before the answer in the client")] = None

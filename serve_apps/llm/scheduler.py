@@ -123,6 +123,11 @@ class Scheduler(Generic[Key]):
             for slot, result in zip(slots, sampled, strict=True)
         ]
 
+    def has_slot(self, key: Key) -> bool:
+        """Whether the request has left the queue and not ended."""
+        generation = self._in_flight.get(key)
+        return generation is not None and generation.slot is not None
+
     def cancel(self, key: Key) -> bool:
         """End a request early; false if it had ended already."""
         generation = self._in_flight.get(key)

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import threading
 import time
 from collections.abc import AsyncGenerator, Collection
 
 from tokenizers import Tokenizer
 
-from serve_apps.llm.engine import Engine, EngineStats, Event, Failed, GenerationRequest, TextDelta
+from serve_apps.llm.engine import Engine, EngineStats, Event, Failed, GenerationRequest, TextDelta, Timings
 from serve_apps.llm.runners import Runner
 from serve_apps.llm.step_loop import Abort, Batch, Close, StepLoop, Submit, Ticket
 
@@ -22,15 +23,16 @@ logger = logging.getLogger(__name__)
 
 
 class EngineDeadError(RuntimeError):
-    """The engine cannot serve any more; the cause is what the runner raised."""
+    """The engine cannot serve any more; the cause, if the runner raised something, is that."""
 
 
 class SlotEngine(Engine):
     """Serves requests over one runner.
 
     `tokenizer` turns token ids into text; `eos_ids` end an answer. A request lives at most
-    `request_timeout_s`, waiting included. At most `max_queue` requests wait beyond the free slots. A reader
-    that lets more than `max_unread_events` events pile up is cut off.
+    `request_timeout_s`, waiting included; a step longer than `step_timeout_s` counts as hanging. At most
+    `max_queue` requests wait beyond the free slots. A reader that lets more than `max_unread_events` events
+    pile up is cut off. Text is sent at most every `stream_interval_s`; 0 sends every token at once.
     """
 
     def __init__(
@@ -41,9 +43,12 @@ class SlotEngine(Engine):
         eos_ids: Collection[int],
         max_queue: int,
         request_timeout_s: float,
+        step_timeout_s: float = math.inf,
+        stream_interval_s: float = 0.0,
         max_unread_events: int = 512,
     ) -> None:
         self._request_timeout_s = request_timeout_s
+        self._step_timeout_s = step_timeout_s
         self._max_unread_events = max_unread_events
         self._unread: dict[Ticket, asyncio.Queue[Event]] = {}
         self._steps = StepLoop(
@@ -51,6 +56,7 @@ class SlotEngine(Engine):
             tokenizer,
             eos_ids=eos_ids,
             max_queue=max_queue,
+            stream_interval_s=stream_interval_s,
             loaded=self._loaded_soon,
             deliver=self._deliver_soon,
         )
@@ -75,7 +81,7 @@ class SlotEngine(Engine):
     async def generate(self, request: GenerationRequest) -> AsyncGenerator[Event, None]:
         """See `Engine`."""
         if not self._accepting:
-            yield Failed("engine_error", "the engine is not running")
+            yield Failed("engine_gone", "the engine is not running")
             return
         now = time.monotonic()
         ticket = Ticket(request, submitted=now, deadline=now + self._request_timeout_s)
@@ -97,10 +103,20 @@ class SlotEngine(Engine):
             raise EngineDeadError("the engine failed") from self._steps.failure
         if self._thread.ident is not None and not self._thread.is_alive():
             raise EngineDeadError("the engine is closed")
+        busy_s = self._steps.step_in_flight_s()
+        if busy_s > self._step_timeout_s:
+            raise EngineDeadError(
+                f"the engine hangs: a step has been running for {busy_s:.0f} s, "
+                f"step_timeout_s is {self._step_timeout_s:g}"
+            )
 
     def stats(self) -> EngineStats:
         """See `Engine`."""
         return self._steps.stats
+
+    def take_timings(self) -> Timings:
+        """See `Engine`."""
+        return self._steps.timings.take()
 
     async def close(self) -> None:
         """See `Engine`. Waits for the step in progress; may be called more than once."""

@@ -27,12 +27,14 @@ from serve_apps.llm.engine import (
     GenerationRequest,
     TextDelta,
 )
-from serve_apps.llm.runners import Runner
+from serve_apps.llm.runners import Runner, Sampled
 from serve_apps.llm.scheduler import FinishReason, Output, Plan, QueueFullError, Scheduler
+from serve_apps.llm.stopwatch import RequestClock, Stopwatch
 
 logger = logging.getLogger(__name__)
 
 _FAILED = "the engine failed and is being replaced; try again"
+_CLOSING = "the engine is shutting down; try again elsewhere"
 _SHORTEST_RETRY_S = 1.0
 _NEWEST_SHARE = 0.2  # of the newest answer in the running mean of how long a slot is held
 
@@ -75,17 +77,22 @@ class _Answer:
     """An answer as far as it has come."""
 
     text: Detokenizer
+    clock: RequestClock
     tokens: int = 0
+    unsent: str = ""
     unsent_tokens: int = 0
-    started: float | None = None
-    first_token: float | None = None
+    next_send: float = 0.0
 
 
 class StepLoop:
-    """`run` is the thread's body. Other threads put into `commands` and read `stats` and `failure`.
+    """`run` is the thread's body. Other threads put into `commands`, read `stats` and `failure`, and take
+    `timings`.
 
     `loaded` is called once, with what the runner's `load` raised if it did; `deliver` with the events of
     each step. Both are called from the thread and must not block.
+
+    An answer's text is sent at most every `stream_interval_s`: the first piece at once, the rest with the
+    first token after the interval, or with the last one. A message costs much more than a token in it.
     """
 
     def __init__(
@@ -95,6 +102,7 @@ class StepLoop:
         *,
         eos_ids: Collection[int],
         max_queue: int,
+        stream_interval_s: float,
         loaded: Callable[[Exception | None], None],
         deliver: Callable[[Batch], None],
     ) -> None:
@@ -104,6 +112,7 @@ class StepLoop:
         self._limits = runner.capabilities
         self._tokenizer = tokenizer
         self._vocabulary = tokenizer.get_vocab_size()
+        self._stream_interval_s = stream_interval_s
         self._loaded = loaded
         self._deliver = deliver
         self._scheduler: Scheduler[Ticket] = Scheduler(self._limits, eos_ids=eos_ids, max_queue=max_queue)
@@ -112,6 +121,13 @@ class StepLoop:
         self._mean_held_s = 0.0
         self._counters = EngineStats(self._limits.slots)
         self.stats = self._counters
+        self.timings = Stopwatch()
+        self._step_began: float | None = None
+
+    def step_in_flight_s(self) -> float:
+        """How long the runner has been at its present call, seconds; 0 while it is at none."""
+        began = self._step_began
+        return 0.0 if began is None else time.monotonic() - began
 
     def run(self) -> None:
         """Load, then serve until `Close`; after a failure, refuse until `Close`."""
@@ -175,7 +191,8 @@ class StepLoop:
                 retry_after_s=max(_SHORTEST_RETRY_S, self._mean_held_s / self._limits.slots),
             )
         else:
-            self._answers[ticket] = _Answer(Detokenizer(self._tokenizer, ticket.request.stop))
+            clock = RequestClock(self.timings, ticket.submitted)
+            self._answers[ticket] = _Answer(Detokenizer(self._tokenizer, ticket.request.stop), clock)
 
     def _expire(self) -> None:
         for ticket in self._scheduler.expire(time.monotonic()):
@@ -183,16 +200,22 @@ class StepLoop:
             self._fail(ticket, "timeout", f"the request was not complete after {life_s:g} s, the limit")
 
     def _execute(self, plan: Plan) -> None:
+        began = self._step_began = time.monotonic()
         for slot in plan.release:
             self._runner.release(slot)
-        if not (plan.prefill or plan.decode):
+        sampled: Sequence[Sampled] = ()
+        if plan.prefill:
+            sampled = self._runner.prefill(plan.prefill)
+        elif plan.decode:
+            sampled = self._runner.decode(plan.decode)
+        self._step_began = None
+        if not sampled:
             return
-        began = time.monotonic()
-        sampled = self._runner.prefill(plan.prefill) if plan.prefill else self._runner.decode(plan.decode)
         for output in self._scheduler.update(plan, sampled):
             self._advance(output, began)
         self._count(
             steps=1,
+            generated_tokens=len(sampled),
             prefill_tokens=sum(len(item.ids) for item in plan.prefill),
             decode_rows=len(plan.decode),
             decode_slots=self._limits.slots if plan.decode else 0,
@@ -202,8 +225,8 @@ class StepLoop:
         """Turn a token into events."""
         ticket = output.key
         answer = self._answers[ticket]
-        if answer.started is None:
-            answer.started, answer.first_token = step_began, time.monotonic()
+        now = time.monotonic()
+        answer.clock.token(step_began)
         answer.tokens += 1
         answer.unsent_tokens += 1
         # An end-of-sequence token ends the text; whether it also stands for text is the vocabulary's affair.
@@ -212,18 +235,28 @@ class StepLoop:
             text += answer.text.flush()
         if answer.text.stopped:
             self._scheduler.cancel(ticket)  # before its time; nothing happens if this was its last token
-        if text:
-            self._outbox.append((ticket, TextDelta(text, answer.unsent_tokens)))
-            answer.unsent_tokens = 0
+        answer.unsent += text
         finish: FinishReason | None = "stop" if answer.text.stopped else output.finish
+        if answer.unsent and (finish or now >= answer.next_send):
+            self._send_text(ticket, answer)
+            answer.next_send = now + self._stream_interval_s
         if finish:
-            self._outbox.append((ticket, Finished(finish, len(ticket.request.prompt_ids), answer.tokens)))
+            prompt_tokens, clock = len(ticket.request.prompt_ids), answer.clock
+            end = Finished(finish, prompt_tokens, answer.tokens, clock.queued_s, clock.first_token_s)
+            self._outbox.append((ticket, end))
             self._count(finished=1)
             self._end(ticket, finish)
+
+    def _send_text(self, ticket: Ticket, answer: _Answer) -> None:
+        if answer.unsent:
+            self._outbox.append((ticket, TextDelta(answer.unsent, answer.unsent_tokens)))
+            answer.unsent, answer.unsent_tokens = "", 0
 
     def _fail(
         self, ticket: Ticket, kind: FailureKind, message: str, retry_after_s: float | None = None
     ) -> None:
+        if answer := self._answers.get(ticket):
+            self._send_text(ticket, answer)
         self._outbox.append((ticket, Failed(kind, message, retry_after_s)))
         self._count(failed=1)
         self._end(ticket, kind)
@@ -232,8 +265,8 @@ class StepLoop:
         """Forget a ticket and log one line about it, which never holds text."""
         now = time.monotonic()
         answer = self._answers.pop(ticket, None)
-        started = answer.started if answer else None
-        first_token = answer.first_token if answer else None
+        started = answer.clock.started if answer else None
+        first_token_s = answer.clock.first_token_s if answer else None
         if started is not None:
             held_s = now - started
             self._mean_held_s += (held_s - self._mean_held_s) * (_NEWEST_SHARE if self._mean_held_s else 1)
@@ -245,7 +278,7 @@ class StepLoop:
             len(ticket.request.prompt_ids),
             answer.tokens if answer else 0,
             (started or now) - ticket.submitted,
-            f"{first_token - ticket.submitted:.3f}" if first_token else "none",
+            "none" if first_token_s is None else f"{first_token_s:.3f}",
             now - ticket.submitted,
         )
 
@@ -263,10 +296,12 @@ class StepLoop:
             self._deliver(batch)
 
     def _fail_everything(self) -> None:
-        message = _FAILED if self.failure else "the engine is shutting down; try again elsewhere"
         for ticket in list(self._answers):
+            # What a step broke on may be a request in it, and would break another engine too.
+            may_be_the_cause = self.failure is not None and self._scheduler.has_slot(ticket)
             self._scheduler.cancel(ticket)
-            self._fail(ticket, "engine_error", message)
+            message = _FAILED if self.failure else _CLOSING
+            self._fail(ticket, "engine_error" if may_be_the_cause else "engine_gone", message)
         self._publish()
 
     def _close_runner(self) -> None:
@@ -279,5 +314,5 @@ class StepLoop:
         """Answer every request with the failure: one may have been sent before its sender learnt of it."""
         while not isinstance(command := self.commands.get(), Close):
             if isinstance(command, Submit):
-                self._fail(command.ticket, "engine_error", _FAILED)
+                self._fail(command.ticket, "engine_gone", _FAILED)
                 self._publish()

@@ -47,7 +47,7 @@ def keys_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
 class SlowEngine(ScriptedEngine):
     """Takes its time between two pieces, as a model does."""
 
-    async def generate(self, request: GenerationRequest) -> AsyncGenerator[Event, None]:
+    async def generate(self, request: GenerationRequest, *, streamed: bool) -> AsyncGenerator[Event, None]:
         async with aclosing(super().generate(request)) as events:
             async for event in events:
                 yield event
@@ -155,7 +155,7 @@ def test_a_full_queue_is_retried_and_then_reported_with_its_reason(pages: Pages,
     ask(page, "Hello?")
     expect(page.get_by_text("The model is busy")).to_be_visible()
     expect(page.get_by_text("the queue is full")).to_be_visible()
-    assert len(pages.engine.requests) == 4
+    assert len(pages.engine.requests) == 6
 
 
 def test_an_error_in_mid_answer_keeps_what_was_said(pages: Pages, page: Page) -> None:
@@ -164,7 +164,11 @@ def test_an_error_in_mid_answer_keeps_what_was_said(pages: Pages, page: Page) ->
     ask(page, "Hello?")
     expect(page.get_by_text("the engine stopped")).to_be_visible()
     expect(page.get_by_text("Half an ans")).to_be_visible()
+    expect(page.get_by_text("The answer broke off")).to_be_visible()
     assert len(pages.engine.requests) == 1
+    pages.engine.reset()
+    page.get_by_role("button", name="Retry").click()
+    expect(last_answer(page)).to_contain_text("Paris")
 
 
 def test_the_conversation_goes_on_after_an_error_without_it(

@@ -21,12 +21,14 @@ PROGRAM = f"""
     from infra.karpenter import Karpenter, KarpenterArgs
     from infra.network import Network, NetworkArgs
     from infra.neuron import NeuronDevicePlugin
+    from workloads.api_keys import StackApiKeys
     from workloads.ingress import ServiceIngress, ServiceIngressArgs, plan_ingresses
     from workloads.ray_service import RayService, RayServiceArgs
     from workloads.service_plan import plan_services
 
     stack = StackConfig.model_validate(pulumi.Config().require_object("stack"))
-    api_keys = pulumi.Output.secret("0123456789abcdef0123")
+    api_key = pulumi.Output.secret("0123456789abcdef0123")
+    api_keys = StackApiKeys(api_key, api_key)
     aws, tags = stack.aws, {{"project": "demo"}}
     network = Network("network", NetworkArgs(aws.network, aws.zones, aws.name, tags))
     cluster = EksCluster("cluster", EksClusterArgs(aws.cluster, aws.name, aws.environment, network, tags))
@@ -52,7 +54,7 @@ PROGRAM = f"""
     ingresses = plan_ingresses(stack)
     images = service_images(stack, {{}})
     platform = [*karpenter.pools.values(), neuron.device_plugin]
-    for name, plan in plan_services(stack, Secrets(api_keys=api_keys), bucket=None, images=images).items():
+    for name, plan in plan_services(stack, Secrets(api_keys=api_key), bucket=None, images=images).items():
         service = RayService(
             name,
             RayServiceArgs(plan=plan, api_keys=api_keys, hugging_face_token=None, platform=platform),

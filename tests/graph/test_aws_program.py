@@ -147,7 +147,7 @@ def test_taggable_resources_carry_the_stacks_tags() -> None:
 
 
 def test_adding_a_service_touches_no_other() -> None:
-    services = {"mistral-7b": _service(), "llama": _service()}
+    services = {"mistral-7b": _service(), "llama": _service() | {"replicas": {"min": 1, "max": 1}}}
     after = evaluate("dev", config_overrides={"services": services})
     changed = [
         resource.label

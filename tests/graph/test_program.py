@@ -241,16 +241,6 @@ def test_the_head_takes_no_replica_and_no_traffic() -> None:
     assert spec["rayClusterConfig"]["headGroupSpec"]["rayStartParams"]["num-cpus"] == "0"
 
 
-def test_pods_outlive_rays_drain_and_rays_drain_the_longest_request() -> None:
-    service = CPU | {"requestTimeoutSeconds": 200}
-    for label, spec in pod_specs(stack(chat=service)):
-        if label not in ("head", "worker"):
-            continue
-        environment = {item["name"]: item.get("value") for item in spec["containers"][0]["env"]}
-        drain_s = int(environment["RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S"])
-        assert 200 < drain_s < spec["terminationGracePeriodSeconds"], label
-
-
 def test_several_workers_get_a_disruption_budget() -> None:
     budget = "kubernetes:policy/v1:PodDisruptionBudget"
     assert (

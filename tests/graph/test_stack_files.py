@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from offline.errors import OfflineError
-from offline.stack_files import find_project, read_stack
+from offline.stack_files import find_project, read_stack, stack_name_of
 
 PROJECT = """
 name: demo
@@ -215,3 +215,24 @@ def test_a_place_without_a_project_is_refused(tmp_path: Path) -> None:
         find_project(tmp_path)
     with pytest.raises(OfflineError, match="--project-dir"):
         read_stack(tmp_path, "dev")
+
+
+def test_a_stack_file_from_elsewhere_is_read_in_place_of_the_projects_own(tmp_path: Path) -> None:
+    inside = tmp_path / "project"
+    inside.mkdir()
+    project(inside)
+    elsewhere = tmp_path / "Pulumi.other.yaml"
+    elsewhere.write_text("config: {demo:size: 5}\n")
+    settings = read_stack(inside, stack_name_of(elsewhere), stack_file=elsewhere)
+    assert (settings.stack, settings.config["demo:size"]) == ("other", "5")
+
+
+@pytest.mark.parametrize("name", ["stack.yaml", "Pulumi..yaml", "Pulumi.a b.yaml", "Pulumi.yaml"])
+def test_a_stack_file_from_elsewhere_says_its_stack_by_its_name(name: str) -> None:
+    with pytest.raises(OfflineError, match=r"must be Pulumi\.<stack>\.yaml"):
+        stack_name_of(Path(name))
+
+
+def test_a_stack_file_that_is_not_there_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(OfflineError, match="there is no such file"):
+        read_stack(project(tmp_path), "other", stack_file=tmp_path / "Pulumi.other.yaml")

@@ -20,22 +20,26 @@ PARIS: tuple[Event, ...] = (
     TextDelta("The capital", 2),
     TextDelta(" is Paris", 2),
     TextDelta(".", 1),
-    Finished("stop", prompt_tokens=12, completion_tokens=6),
+    Finished("stop", prompt_tokens=12, completion_tokens=6, queued_s=0.25, first_token_s=0.5),
 )
 
 
 @dataclass
 class ScriptedEngine:
-    """Yields the events of `script`, raises its exceptions, and remembers what it was asked."""
+    """Yields the events of `script`, raises its exceptions, and remembers what it was asked.
+
+    While there are scripts in `playlist`, each request uses up one of them instead.
+    """
 
     script: Sequence[Event | Exception | str] = PARIS
+    playlist: list[Sequence[Event | Exception | str]] = field(default_factory=list)
     requests: list[GenerationRequest] = field(default_factory=list)
     closed: list[str] = field(default_factory=list)
 
-    async def generate(self, request: GenerationRequest) -> AsyncGenerator[Event, None]:
+    async def generate(self, request: GenerationRequest, *, streamed: bool) -> AsyncGenerator[Event, None]:
         self.requests.append(request)
         try:
-            for step in self.script:
+            for step in self.playlist.pop(0) if self.playlist else self.script:
                 if isinstance(step, Exception):
                     raise step
                 if step == HANG:
@@ -46,6 +50,7 @@ class ScriptedEngine:
 
     def reset(self, *script: Event | Exception | str) -> None:
         self.script = script or PARIS
+        self.playlist.clear()
         self.requests.clear()
         self.closed.clear()
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import time
 from collections.abc import AsyncGenerator
 
 import openai
@@ -16,7 +17,7 @@ from serve_apps.llm.engine import Failed, Finished, TextDelta
 from serve_apps.llm.runners import SamplingParams
 from serve_apps.transport import EventStream
 from tests.serve.conftest import MAX_MODEL_LEN, MODEL, Api
-from tests.serve.scripted import HANG
+from tests.serve.scripted import HANG, PARIS
 
 QUESTION = [{"role": "user", "content": "What is the capital of France?"}]
 
@@ -211,6 +212,16 @@ class TestFailures:
         error = caught.value.response.json()["error"]
         assert set(error) == {"message", "type", "param", "code"}
         assert error["message"] == (failed.message if isinstance(failed, Failed) else str(failed))
+
+    def test_the_client_comes_back_after_the_time_that_a_429_names(self, api: Api) -> None:
+        api.engine.playlist += [(Failed("queue_full", "full", retry_after_s=1),), PARIS]
+        began = time.monotonic()
+        answer = api.client.with_options(max_retries=1).chat.completions.create(
+            model=MODEL, messages=QUESTION
+        )
+        assert answer.choices[0].message.content == "The capital is Paris."
+        assert time.monotonic() - began >= 1  # the client's own first delay is half a second
+        assert len(api.engine.requests) == 2
 
     def test_a_failure_in_mid_stream_is_the_last_event(self, api: Api) -> None:
         api.engine.reset(TextDelta("The", 1), Failed("engine_error", "the runner raised RuntimeError"))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import openai
 import pytest
 
 from serve_apps.auth import ApiKeys
+from serve_apps.budgets import Budgets
 from serve_apps.llm.api import create_api
 from serve_apps.llm.prompts import Prompts
 from tests.serve.conftest import MODEL, Api
@@ -46,10 +48,11 @@ class TestRequestIds:
             api.http.get("/nowhere/secret%0Aline")
         line, other = caplog.messages
         assert line.startswith(
-            "request_id=trace-43 POST /v1/chat/completions status=200 outcome=stop "
-            "prompt_tokens=37 completion_tokens=6 seconds="
+            f"request_id=trace-43 model={MODEL} POST /v1/chat/completions status=200 finish_reason=stop "
+            "prompt_tokens=37 completion_tokens=6 queued_s=0.250 first_token_s=0.500 seconds="
         )
-        assert "status=404" in other
+        assert re.search(r" seconds=\d+\.\d{3} tokens_per_s=\d+\.\d$", line)
+        assert "status=404 finish_reason=http_404" in other
         assert "secret" not in other
         assert "France" not in caplog.text
 
@@ -94,6 +97,34 @@ class TestKeys:
     )
     def test_every_route_but_health_needs_a_key(self, guarded: str, method: str, path: str) -> None:
         assert httpx.request(method, guarded + path).status_code == 401
+
+    def test_a_key_over_its_budget_gets_openais_429_and_others_go_on(
+        self, prompts: Prompts, tmp_path: Path
+    ) -> None:
+        (tmp_path / "keys").write_text("sk-one\nsk-two\n")
+        budgets = Budgets()
+        budgets.configure({"requests": 100, "tokens": 40})
+        app = create_api(
+            served_name=MODEL,
+            prompts=prompts,
+            engine=ScriptedEngine(),
+            keys=ApiKeys(tmp_path / "keys"),
+            release=lambda: None,
+            budgets=budgets,
+        )
+        with serving(app) as url:
+            one, two = (
+                openai.OpenAI(base_url=f"{url}/v1", api_key=key, max_retries=0)
+                for key in ("sk-one", "sk-two")
+            )
+            # 37 tokens of prompt and 6 of answer: more than 40, counted when the stream has ended.
+            list(one.chat.completions.create(model=MODEL, messages=QUESTION, stream=True))
+            with pytest.raises(openai.RateLimitError) as caught:
+                one.chat.completions.create(model=MODEL, messages=QUESTION)
+            assert caught.value.code == "rate_limit_exceeded"
+            assert caught.value.type == "tokens"
+            assert 1 <= int(caught.value.response.headers["retry-after"]) <= 5
+            assert two.chat.completions.create(model=MODEL, messages=QUESTION).choices
 
     def test_health_is_open(self, guarded: str) -> None:
         assert httpx.get(f"{guarded}/health").json()["release"] is None

@@ -82,12 +82,12 @@ CHAT_CASES: list[tuple[dict[str, Any], str]] = [
     ({"max_tokens": 0}, "max_tokens"),
     ({"max_tokens": -5}, "max_tokens"),
     ({"max_tokens": "16"}, "max_tokens"),
-    ({"max_tokens": 16.0}, "max_tokens"),
+    ({"max_tokens": 16.5}, "max_tokens"),
     ({"max_tokens": 10**30}, "messages"),
     ({"max_completion_tokens": 0}, "max_completion_tokens"),
     ({"max_tokens": 3, "max_completion_tokens": 4}, "max_completion_tokens"),
     ({"seed": "1"}, "seed"),
-    ({"seed": 1.0}, "seed"),
+    ({"seed": 1.5}, "seed"),
     ({"seed": 2**63}, "seed"),
     ({"seed": -(10**400)}, "seed"),
     ({"stop": 5}, "stop"),
@@ -145,7 +145,7 @@ COMPLETION_CASES: list[tuple[dict[str, Any], str]] = [
     ({"prompt": {"text": SECRET}}, "prompt"),
     ({"prompt": 5}, "prompt"),
     ({"prompt": [True, False]}, "prompt"),
-    ({"prompt": [1.0]}, "prompt"),
+    ({"prompt": [1.5]}, "prompt"),
     ({"prompt": [1, SECRET]}, "prompt"),
     ({"prompt": [[[1]]]}, "prompt"),
     ({"prompt": [5, -1]}, "prompt[1]"),
@@ -260,7 +260,7 @@ def test_a_sentence_beyond_the_context_is_refused(api: Api) -> None:
 
 UNKNOWN_ROUTES = [
     *("/v1", "/v1/", "/v1/chat", "/v1/chat/completions/", "/v1/embeddings", "/v1/responses", "/v1/models/"),
-    *("/docs", "/openapi.json", "/v1/files/%00", "/%2e%2e/etc/passwd", "/%ff"),
+    *("/docs", "/redoc", "/v1/files/%00", "/%2e%2e/etc/passwd", "/%ff"),
 ]
 
 

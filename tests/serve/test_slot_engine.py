@@ -15,7 +15,7 @@ import pytest
 import pytest_asyncio
 from tokenizers import Tokenizer
 
-from serve_apps.llm.engine import Event, Failed, Finished, GenerationRequest, TextDelta
+from serve_apps.llm.engine import Event, Failed, Finished, GenerationRequest, TextDelta, Timings
 from serve_apps.llm.runners import Capabilities, SamplingParams
 from serve_apps.llm.runners.checked import CheckedRunner
 from serve_apps.llm.slot_engine import EngineDeadError, SlotEngine
@@ -160,6 +160,30 @@ async def test_the_tokens_of_the_deltas_add_up(harness: Harness) -> None:
     assert sum(event.tokens for event in events if isinstance(event, TextDelta)) == 40
 
 
+async def test_with_an_interval_the_first_piece_comes_at_once_and_the_rest_together(harness: Harness) -> None:
+    engine, _ = await harness.start(gated=True, stream_interval_s=3600)
+    events = stream(engine, harness.request(max_tokens=5))
+    harness.gates[0].release()  # the prefill alone
+    first = await anext(events)
+    harness.gates[0].release(4)
+    rest = [event async for event in events]
+    assert first == TextDelta(" one", 1)
+    assert rest == [TextDelta(" two three one two", 4), Finished("length", 3, 5)]
+
+
+async def test_text_that_waits_for_its_interval_is_not_lost_when_the_engine_fails(harness: Harness) -> None:
+    engine, runner = await harness.start(gated=True, stream_interval_s=3600)
+    events = stream(engine, harness.request(" one two", 5))
+    harness.gates[0].release(2)
+    assert await anext(events) == TextDelta(" one", 1)
+    await until(lambda: engine.stats().steps == 2)
+    runner.step_failure = RuntimeError("broken")
+    harness.gates[0].release()
+    rest = [event async for event in events]
+    assert rest[0] == TextDelta(" two", 1)
+    assert isinstance(rest[1], Failed)
+
+
 async def test_a_reader_that_leaves_frees_its_slot_within_one_step(harness: Harness) -> None:
     engine, runner = await harness.start(ONE_SLOT, gated=True)
     (gate,) = harness.gates
@@ -252,10 +276,10 @@ async def test_a_runner_that_raises_fails_what_is_in_flight_and_the_engine(harne
     engine.check_health()
     runner.step_failure = RuntimeError("device lost while computing 'a secret'")
     harness.gates[0].release(10)
-    for _, end in (await running, await waiting, await read(engine, harness.request())):
-        assert isinstance(end, Failed)
-        assert end.kind == "engine_error"
-        assert "secret" not in end.message
+    ends = [end for _, end in (await running, await waiting, await read(engine, harness.request()))]
+    assert all(isinstance(end, Failed) and "secret" not in end.message for end in ends)
+    # Only what was in the step may be its cause; the others are safe with another engine.
+    assert [end.kind for end in ends] == ["engine_error", "engine_gone", "engine_gone"]
     with pytest.raises(EngineDeadError) as dead:
         engine.check_health()
     assert dead.value.__cause__ is runner.step_failure
@@ -267,7 +291,7 @@ async def test_a_runner_that_cannot_load_fails_the_start(harness: Harness) -> No
     with pytest.raises(OSError, match="no such weights"):
         await engine.start()
     assert runner.closed
-    assert (await read(engine, harness.request()))[1] == Failed("engine_error", "the engine is not running")
+    assert (await read(engine, harness.request()))[1] == Failed("engine_gone", "the engine is not running")
 
 
 async def test_close_ends_requests_and_thread(harness: Harness) -> None:
@@ -283,9 +307,27 @@ async def test_close_ends_requests_and_thread(harness: Harness) -> None:
     *_, last = [event async for event in running]
     for end in (last, await first_of_waiting, (await read(engine, harness.request()))[1]):
         assert isinstance(end, Failed)
-        assert end.kind == "engine_error"
+        assert end.kind == "engine_gone"
     with pytest.raises(EngineDeadError):
         engine.check_health()
+
+
+async def test_a_step_that_hangs_is_ill_and_one_that_ends_is_not(harness: Harness) -> None:
+    engine, _ = await harness.start(ONE_SLOT, gated=True, step_timeout_s=0.05)
+    answer = asyncio.create_task(read(engine, harness.request(max_tokens=2)))
+
+    def ill() -> bool:
+        try:
+            engine.check_health()
+        except EngineDeadError as error:
+            return "a step has been running for" in str(error)
+        return False
+
+    assert not ill()
+    await until(ill)
+    harness.gates[0].release(10)
+    await answer
+    await until(lambda: not ill())
 
 
 @pytest.mark.parametrize(
@@ -339,6 +381,20 @@ async def test_a_step_wakes_the_event_loop_once(harness: Harness, monkeypatch: p
     harness.gates[0].release(1000)
     await asyncio.gather(*tasks)
     assert 20 <= len(wakes) <= engine.stats().steps
+
+
+async def test_every_token_is_timed_once_and_taken_once(harness: Harness) -> None:
+    engine, _ = await harness.start()
+    ends = await asyncio.gather(*(read(engine, harness.request(max_tokens=n)) for n in (1, 5, 9)))
+    timings = engine.take_timings()
+    assert (len(timings.queued_s), len(timings.first_token_s), len(timings.between_tokens_s)) == (3, 3, 12)
+    assert engine.stats().generated_tokens == 15
+    for _, end in ends:
+        assert isinstance(end, Finished)
+        assert end.queued_s in timings.queued_s
+        assert end.first_token_s in timings.first_token_s
+        assert 0 <= end.queued_s <= end.first_token_s
+    assert engine.take_timings() == Timings([], [], [])
 
 
 async def test_one_log_line_a_request_and_no_text_in_it(

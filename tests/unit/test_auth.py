@@ -9,6 +9,7 @@ import pytest
 from serve_apps.auth import ApiKeys, ApiKeysError
 from serve_apps.environment import API_KEYS_FILE_ENV
 from serve_apps.errors import ApiError
+from workloads.api_keys import hashed_keys
 
 
 def keys_file(tmp_path: Path, text: str) -> Path:
@@ -118,3 +119,25 @@ def test_keys_are_neither_logged_nor_shown(tmp_path: Path, caplog: pytest.LogCap
     assert caplog.messages
     for text in (caplog.text, str(error), repr(vars(keys))):
         assert "sk-" not in text
+
+
+def test_a_hashed_key_opens_for_the_key_and_not_for_the_hash(tmp_path: Path) -> None:
+    stored = hashed_keys("sk-a\n")
+    assert "sk-a" not in stored
+    keys = ApiKeys(keys_file(tmp_path, stored))
+    keys.check("Bearer sk-a")
+    assert refusal(keys, f"Bearer {stored.strip()}").status == 401
+
+
+def test_hashes_stay_hashes_and_plain_keys_become_one(tmp_path: Path) -> None:
+    once = hashed_keys("sk-a\nsk-b\n")
+    assert hashed_keys(once) == once
+    keys = ApiKeys(keys_file(tmp_path, once))
+    assert keys.check("Bearer sk-a") != keys.check("Bearer sk-b")
+
+
+def test_a_cut_hash_opens_nothing_and_is_said(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    keys = ApiKeys(keys_file(tmp_path, "sk-a\nsha256:abc\n"))
+    assert "64 hexadecimal digits" in caplog.text
+    keys.check("Bearer sk-a")
+    assert refusal(keys, "Bearer sha256:abc").status == 401

@@ -8,10 +8,9 @@ from pathlib import Path
 import pytest
 
 from offline.config_reference import markdown
+from tests.documented import PAGES, ROOT
 
-ROOT = Path(__file__).resolve().parents[2]
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
-EACH = pytest.mark.parametrize("page", PAGES, ids=lambda path: path.name)
+EACH = pytest.mark.parametrize("page", PAGES, ids=lambda path: str(path.relative_to(ROOT)))
 
 
 def test_the_configuration_page_is_current() -> None:
@@ -36,7 +35,8 @@ def test_make_targets_in_the_text_exist(page: Path) -> None:
 @EACH
 def test_files_in_the_text_exist(page: Path) -> None:
     named = re.findall(
-        r"`((?:infra|workloads|serve_apps|offline|chat_ui|images|docs)/[\w./-]+\w)`", page.read_text()
+        r"`((?:infra|workloads|serve_apps|offline|chat_ui|client|examples|images|docs)/[\w./-]+\w)`",
+        page.read_text(),
     )
     for path in named:
         assert (ROOT / path).exists(), f"{page.name}: {path}"

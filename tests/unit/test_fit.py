@@ -13,7 +13,7 @@ from tests.unit.plans import CPU, NEURON
 from workloads.fit import Fit, replica_fit
 from workloads.placement import place
 
-SMALL = {"tensorParallel": 1, "instanceType": "inf2.8xlarge", "slots": 1}
+SMALL = {"tensorParallel": 1, "instanceType": "inf2.8xlarge", "slots": 2}
 
 
 def fit(base: dict[str, Any] = NEURON, **changes: Any) -> Fit:
@@ -47,7 +47,7 @@ def fit(base: dict[str, Any] = NEURON, **changes: Any) -> Fit:
             r"it fits with tensorParallel 8 on inf2.24xlarge, or slots \d+, or maxModelLen \d+",
         ),
         (
-            {**SMALL, "neuronWorkspaceMib": 2048},
+            {**SMALL, "maxModelLen": 1024, "neuronWorkspaceMib": 2048},
             r"\(weights 14.0 GiB, KV cache 0.2 GiB, workspace 2.0 GiB\), which has 16.0 GiB; it fits with",
         ),
     ],

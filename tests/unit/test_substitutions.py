@@ -12,7 +12,7 @@ from offline.errors import OfflineError
 from offline.graph import Graph, Resource
 from offline.local.local_service import RAY_SERVICE_TYPE, LocalService, from_custom_resource
 from offline.local.preparation import pick_service
-from offline.local.substitutions import LOCAL_MODEL, ModelLimits, Substitution, adapt
+from offline.local.substitutions import LOCAL_MODEL, ModelLimits, Substitution, adapt, share_one_machine
 from tests.unit.plans import CPU, NEURON, OWN, plan
 
 CODE_URL = "s3://bucket/code.zip"
@@ -43,7 +43,7 @@ def test_the_worker_has_the_cpus_of_the_pod_and_its_neuron_cores() -> None:
     worker = service(NEURON).worker
     assert worker.cpus == 95  # 95690 - 700 millicores of an inf2.24xlarge, rounded up as KubeRay does
     assert worker.resources == {"neuron_cores": 12}
-    assert worker.env["RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S"] == "330"
+    assert worker.env["RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S"] == "360"
     assert "HF_TOKEN" not in worker.env  # from a Kubernetes secret, which does not exist here
 
 
@@ -119,7 +119,8 @@ def test_a_model_is_kept_where_engine_and_device_are() -> None:
 
 
 def test_a_context_beyond_the_local_models_is_cut_to_it() -> None:
-    config, found = adapted(service(NEURON, maxModelLen=16384))
+    longer = {"model": "mistralai/Mistral-7B-Instruct-v0.2", "maxModelLen": 16384, "slots": 2}
+    config, found = adapted(service(NEURON, **longer))
     assert config["applications"][0]["args"]["max_model_len"] == 8192
     assert (found["max_model_len"].was, found["max_model_len"].becomes) == ("16384", "8192")
 
@@ -212,3 +213,12 @@ def test_one_of_several_services_has_to_be_named() -> None:
 def test_a_stack_without_a_service_is_refused() -> None:
     with pytest.raises(OfflineError, match="'dev' has no service"):
         pick_service(graph_of(), None)
+
+
+@pytest.mark.parametrize(("data_plane", "replaced"), [("default", 0), ("throughput", 0), ("haproxy", 1)])
+def test_haproxy_needs_a_machine_for_each_node(data_plane: str, replaced: int) -> None:
+    local, found = share_one_machine(service(CPU, dataPlane=data_plane))
+    assert [substitution.what for substitution in found] == ["data plane"] * replaced
+    for env in (local.head_env, local.worker.env):
+        assert "RAY_SERVE_ENABLE_HA_PROXY" not in env
+        assert ("RAY_SERVE_THROUGHPUT_OPTIMIZED" in env) == (data_plane != "default")

@@ -55,15 +55,15 @@ class SlotCache(Cache):
         place = self._placement
         place.slots, place.positions, place.rows = slots, positions, None
 
-    def place_decode(self, slots: Sequence[int], positions: torch.Tensor) -> int:
+    def place_decode(self, slots: Sequence[int], positions: torch.Tensor, longest: int) -> int:
         """The next forward pass has one token for each of `slots`, ascending; returns the keys it attends to.
 
+        `longest` is the number of tokens of the longest of these sequences, with the one to come.
         Slots 0..n-1 are read in place; a set with gaps has to be gathered, which copies the attended keys.
         """
         place = self._placement
         place.slots, place.positions = torch.tensor(slots, device=positions.device), positions
         place.rows = slice(len(slots)) if slots[-1] == len(slots) - 1 else place.slots
-        longest = int(positions.max()) + 1
         place.attended = min(-(-longest // KEY_BLOCK) * KEY_BLOCK, self._max_len)
         return place.attended
 

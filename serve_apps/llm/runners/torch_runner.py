@@ -1,14 +1,14 @@
-"""Hugging Face weights on a CPU or an NVIDIA GPU, with unchanged model code.
+"""Hugging Face weights on a CPU or an NVIDIA GPU.
 
 In each layer the KV cache is one tensor [slots, kv_heads, max_len, head_dim] for keys and one for values.
-A step tells the cache which slot and position each of its tokens has; a mask does the rest:
+A step tells the cache which slot and position each of its tokens has:
 
-* A prefill packs its prompts into one row [1, tokens] under a block-diagonal causal mask, so prompts of
-  different lengths share a forward pass and nothing is padded.
+* A prefill packs its prompts into one row of tokens, so prompts of different lengths share a forward pass
+  and nothing is padded.
 * A decode computes the live slots and no others. On a CPU a dead row costs as much as a live one: if all of
-  8 slots were computed, a lone stream would run at a half (float32) to a quarter (bfloat16) of its speed.
-  The price is that matrix kernels may round differently for another number of rows, so in bfloat16 an
-  answer can depend on how many others are decoded beside it, though never on what they say.
+  8 slots were computed, a lone stream would run at half its speed. The price is that matrix kernels may
+  round differently for another number of rows, so in bfloat16 an answer can depend on how many others are
+  decoded beside it, though never on what they say.
 * Decoding reads the cache up to the longest live sequence only, rounded up to 64 tokens.
 """
 
@@ -26,6 +26,7 @@ from transformers.utils.logging import disable_progress_bar
 
 from serve_apps.llm.args import DType
 from serve_apps.llm.runners import Capabilities, Prefill, Row, Sampled, SamplingParams, UnsupportedModelError
+from serve_apps.llm.runners.network import network
 from serve_apps.llm.runners.sampling import RequestSampler, sample
 from serve_apps.llm.runners.slot_cache import SlotCache
 
@@ -59,7 +60,7 @@ class TorchRunner:
         self._device = torch.device(device)
         self._dtype: torch.dtype = getattr(torch, dtype)
         self._threads = threads or available_cpus()
-        self._model: Any = None
+        self._network: Any = None
         self._cache = SlotCache(slots, max_len)
         self._samplers: dict[int, RequestSampler] = {}
         self._capabilities = Capabilities(
@@ -83,44 +84,36 @@ class TorchRunner:
         model: Any = AutoModelForCausalLM.from_pretrained(
             self._model_dir, config=self._config, dtype=self._dtype, attn_implementation="sdpa"
         )
-        self._model = model.to(self._device).eval()
+        model = model.to(self._device).eval()
+        weight_bytes = sum(parameter.nbytes for parameter in model.parameters())
+        with torch.inference_mode():
+            self._network = network(model, self._cache)
         (first,) = self.prefill([Prefill(slot=0, ids=(0,), sampling=SamplingParams(temperature=0))])
         self.decode([Row(slot=0, token=first.token, position=1)])
         self.release(0)
-        self._log_what_was_loaded()
+        self._log_what_was_loaded(weight_bytes)
 
     @torch.inference_mode()
     def prefill(self, items: Sequence[Prefill]) -> list[Sampled]:
         """See `Runner`."""
-        lengths = torch.tensor([len(item.ids) for item in items])
-        prompt_of_token = torch.arange(len(items)).repeat_interleave(lengths)
-        positions = torch.cat([torch.arange(len(item.ids)) for item in items])
-        slots = torch.tensor([item.slot for item in items])[prompt_of_token]
-        same_prompt = prompt_of_token[:, None] == prompt_of_token[None, :]
-        self._cache.place_prefill(slots.to(self._device), positions.to(self._device))
-        logits = self._forward(
-            ids=torch.tensor([[token for item in items for token in item.ids]]),
-            positions=positions[None, :],
-            mask=same_prompt.tril()[None, None],
-            last_tokens=lengths.cumsum(dim=0) - 1,
-        )
+        lengths = [len(item.ids) for item in items]
+        ids = torch.tensor([token for item in items for token in item.ids], device=self._device)
+        positions = torch.cat([torch.arange(length, device=self._device) for length in lengths])
+        slots = torch.tensor([item.slot for item in items for _ in item.ids], device=self._device)
+        self._cache.place_prefill(slots, positions)
+        logits = self._network.prefill(ids, positions, lengths)
         self._samplers.update((item.slot, RequestSampler(item.sampling)) for item in items)
-        return self._sample(logits[0], [item.slot for item in items])
+        return self._sample(logits, [item.slot for item in items])
 
     @torch.inference_mode()
     def decode(self, rows: Sequence[Row]) -> list[Sampled]:
         """See `Runner`."""
         slots = [row.slot for row in rows]
-        positions = torch.tensor([row.position for row in rows])
-        attended = self._cache.place_decode(slots, positions.to(self._device))
-        visible = torch.arange(attended)[None, :] <= positions[:, None]
-        logits = self._forward(
-            ids=torch.tensor([[row.token] for row in rows]),
-            positions=positions[:, None],
-            mask=visible[:, None, None, :],
-            last_tokens=torch.tensor([0]),
-        )
-        return self._sample(logits[:, 0], slots)
+        ids = torch.tensor([row.token for row in rows], device=self._device)
+        positions = torch.tensor([row.position for row in rows], device=self._device)
+        attended = self._cache.place_decode(slots, positions, longest=1 + max(row.position for row in rows))
+        visible = torch.arange(attended, device=self._device) <= positions[:, None]
+        return self._sample(self._network.decode(ids, positions, visible), slots)
 
     def release(self, slot: int) -> None:
         """See `Runner`. What the slot held stays in the cache until the next prompt overwrites it."""
@@ -128,35 +121,19 @@ class TorchRunner:
 
     def close(self) -> None:
         """See `Runner`."""
-        self._model = None
+        self._network = None
         self._cache.layers.clear()
-
-    def _forward(
-        self, *, ids: torch.Tensor, positions: torch.Tensor, mask: torch.Tensor, last_tokens: torch.Tensor
-    ) -> torch.Tensor:
-        """Logits [rows, len(last_tokens), vocabulary] at the columns `last_tokens`.
-
-        `ids` and `positions` are [rows, tokens]; `mask` is [rows, 1, tokens, keys], true where visible.
-        """
-        return self._model(
-            input_ids=ids.to(self._device),
-            position_ids=positions.to(self._device),
-            attention_mask=mask.to(self._device),
-            past_key_values=self._cache,
-            use_cache=True,
-            logits_to_keep=last_tokens.to(self._device),
-        ).logits
 
     def _sample(self, logits: torch.Tensor, slots: Sequence[int]) -> list[Sampled]:
         """One token for each row of `logits` [len(slots), vocabulary]."""
         return [Sampled(token) for token in sample(logits, [self._samplers[slot] for slot in slots])]
 
-    def _log_what_was_loaded(self) -> None:
+    def _log_what_was_loaded(self, weight_bytes: int) -> None:
         limits, cache_bytes = self._capabilities, self._cache.bytes
         logger.info(
             "weights: %d MiB, one copy, %s on %s; KV cache: %d MiB = %d slots x %d tokens x %d bytes; "
             "%d CPU threads",
-            sum(parameter.nbytes for parameter in self._model.parameters()) // _MIB,
+            weight_bytes // _MIB,
             str(self._dtype).removeprefix("torch."),
             self._device,
             cache_bytes // _MIB,
@@ -165,11 +142,6 @@ class TorchRunner:
             cache_bytes // (limits.slots * limits.max_len),
             self._threads,
         )
-        if self._device.type == "cpu" and self._dtype == torch.bfloat16 and _lacks_bfloat16():
-            logger.warning(
-                "this CPU has no AVX-512, so bfloat16 is computed without matrix instructions and prompts "
-                "take several times longer than in float32; set dtype to float32 if memory allows"
-            )
 
 
 def available_cpus() -> int:
@@ -180,10 +152,6 @@ def available_cpus() -> int:
     except FileNotFoundError:
         return cpus
     return cpus if quota == "max" else max(1, min(cpus, int(quota) // int(period)))
-
-
-def _lacks_bfloat16() -> bool:
-    return torch.backends.cpu.get_cpu_capability() == "AVX2"
 
 
 def _check_attention(config: Any, max_len: int) -> None:

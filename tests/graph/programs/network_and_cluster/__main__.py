@@ -15,7 +15,7 @@ from infra.network import Network, NetworkArgs
 stack, _ = config.load()
 aws = stack.aws
 assert aws is not None
-preflight.check(aws)
+preflight.check(stack)
 
 tags = {"stack": "test"}
 network = Network("network", NetworkArgs(aws.network, aws.zones, aws.name, tags))

@@ -1,0 +1,99 @@
+"""Products of a few rows with large weights, most of what a decode step is, as a CPU does them best.
+
+torch's own product is the fall-back. The two others:
+
+* `PackedLinear` keeps the weights in oneDNN's blocked layout, which few rows read once and in order. Its
+  operators are those that `torch.compile` puts in the place of `nn.Linear` on a CPU
+  (https://github.com/pytorch/pytorch/blob/main/torch/_inductor/fx_passes/mkldnn_fusion.py, 2026-11).
+* `WidenedLinear` is for bfloat16 on a CPU without instructions for it, where torch computes every row by
+  itself. The weights stay bfloat16 in memory; block after block is widened to float32 in a buffer that fits
+  the cache, and the result is rounded once, as hardware with bfloat16 instructions does it.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+
+import torch
+import torch.nn.functional as F  # noqa: N812 - the name that torch's own documentation uses
+from torch import nn
+
+_SCRATCH_ELEMENTS = 2**20  # 4 MiB of float32: fits a last-level cache, and makes few blocks of a matrix
+_TYPICAL_ROWS = 8  # what the layout is chosen for; any other number works
+
+
+def best_linear(weight: torch.Tensor, *, shared: bool = False) -> nn.Module:
+    """A module that computes `x @ weight.T` for `x` [rows, in] and `weight` [out, in].
+
+    A `shared` weight is also used elsewhere and must stay as it is. Others may be laid out anew, so drop
+    every reference to them: then there is one copy.
+    """
+    if weight.device.type != "cpu":
+        return _PlainLinear(weight)
+    if weight.dtype == torch.bfloat16 and lacks_bfloat16():
+        return WidenedLinear(weight)
+    if weight.dtype in (torch.float32, torch.bfloat16) and _has_onednn() and not shared:
+        return PackedLinear(weight)
+    return _PlainLinear(weight)
+
+
+def lacks_bfloat16() -> bool:
+    """Whether this is a CPU without instructions for bfloat16, as far as torch uses them."""
+    return not (_has_onednn() and torch.ops.mkldnn._is_mkldnn_bf16_supported())
+
+
+def _has_onednn() -> bool:
+    # torch has these operators on other processors too, but there nobody has measured them.
+    return torch.backends.mkldnn.is_available() and torch.backends.cpu.get_cpu_capability().startswith("AVX")
+
+
+class _PlainLinear(nn.Module):
+    def __init__(self, weight: torch.Tensor) -> None:
+        super().__init__()
+        self.weight = nn.Buffer(weight)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return F.linear(x, self.weight)
+
+
+class PackedLinear(nn.Module):
+    """float32 weights, or bfloat16 ones where the CPU has instructions for them, in oneDNN's layout."""
+
+    def __init__(self, weight: torch.Tensor) -> None:
+        super().__init__()
+        self._weight = torch.ops.mkldnn._reorder_linear_weight(weight, _TYPICAL_ROWS)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """See `best_linear`."""
+        return torch.ops.mkldnn._linear_pointwise(x, self._weight, None, "none", [], "")
+
+
+_of_thread = threading.local()  # an engine has one thread, a process may have several engines
+
+
+def _scratch_of_this_thread() -> torch.Tensor:
+    if not hasattr(_of_thread, "scratch"):
+        _of_thread.scratch = torch.empty(_SCRATCH_ELEMENTS)
+    return _of_thread.scratch
+
+
+class WidenedLinear(nn.Module):
+    """bfloat16 weights, multiplied as float32."""
+
+    def __init__(self, weight: torch.Tensor) -> None:
+        super().__init__()
+        self.weight = nn.Buffer(weight)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """See `best_linear`."""
+        if len(x) == 1:
+            return F.linear(x, self.weight)  # torch's kernel for a single row is the fastest there is
+        wide = x.float()
+        return torch.cat([F.linear(wide, block).to(x.dtype) for block in self._widened_blocks()], dim=-1)
+
+    def _widened_blocks(self) -> Iterator[torch.Tensor]:
+        """The weight in float32, some of its rows at a time; each block is gone when the next one comes."""
+        scratch = _scratch_of_this_thread()
+        for block in self.weight.split(len(scratch) // self.weight.shape[1]):
+            yield scratch[: block.numel()].view(block.shape).copy_(block)

