@@ -8,7 +8,7 @@ from collections.abc import Generator
 from contextlib import contextmanager
 from typing import Any
 
-from ray.exceptions import RayActorError, RayTaskError
+from ray.exceptions import RayActorError
 from ray.serve.exceptions import BackPressureError, RayServeException
 
 from serve_apps import errors
@@ -51,16 +51,12 @@ def replica_errors(timeout_s: float) -> Generator[None]:
 async def call_engine(method: Any, *arguments: object, timeout_s: float) -> Any:
     """The result of one call of a deployment's method; cancelled there when it is cancelled here.
 
-    Raises `ApiError`, also one that the engine raised.
+    Raises `ApiError` where no replica took or finished the call in time.
     """
     with replica_errors(timeout_s):
         response = method.remote(*arguments)
         try:
             return await asyncio.wait_for(response, timeout_s)
-        except RayTaskError as error:
-            if isinstance(error.cause, ApiError):
-                raise error.cause from None
-            raise
         except (asyncio.CancelledError, asyncio.TimeoutError):
             response.cancel()
             raise
