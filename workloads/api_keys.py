@@ -9,7 +9,7 @@ import pulumi_kubernetes as k8s
 
 from infra.config import Secrets, StackConfig
 from infra.drawn_secret import drawn_secret, value_of
-from infra.service_config import LlmService
+from infra.service_base import ModelService
 
 # For what belongs to no single service.
 _NAMESPACE = "neuron-serve"
@@ -20,7 +20,7 @@ def stack_api_keys(
     stack: StackConfig, secrets: Secrets, opts: pulumi.ResourceOptions
 ) -> pulumi.Output[str] | None:
     """A text of one key a line, secret; None where no service asks for keys."""
-    if not any(isinstance(s, LlmService) and s.auth == "api-keys" for s in stack.services.values()):
+    if not any(isinstance(s, ModelService) and s.auth == "api-keys" for s in stack.services.values()):
         return None
     return secrets.api_keys or DrawnApiKey(opts).text
 

@@ -8,8 +8,8 @@ from typing import Any
 from infra import versions
 from infra.bucket_layout import RAY_SERVICE_ACCOUNT, BucketLayout
 from infra.pod_security import restricted_container_manifest
-from infra.service_config import LlmService, Service
-from serve_apps.llm.args import API_KEYS_FILE_ENV
+from infra.service_base import ModelService, Service
+from serve_apps.environment import API_KEYS_FILE_ENV
 from workloads.placement import Placement
 from workloads.serve_config import SERVE_PORT
 
@@ -181,7 +181,7 @@ def pod_labels(name: str, role: str) -> dict[str, str]:
 def _pod_template(
     name: str, role: str, service: Service, secrets: SecretNames, *, autoscaled: bool
 ) -> dict[str, Any]:
-    drain_s = (service.request_timeout_seconds if isinstance(service, LlmService) else 0) + _DRAIN_MARGIN_S
+    drain_s = (service.request_timeout_seconds if isinstance(service, ModelService) else 0) + _DRAIN_MARGIN_S
     container: dict[str, Any] = {
         "name": f"ray-{role}",
         "image": service.image,

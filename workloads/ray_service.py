@@ -18,7 +18,7 @@ from infra.bucket_layout import RAY_SERVICE_ACCOUNT
 from infra.drawn_secret import drawn_secret
 from infra.gcs_store import GcsStore
 from infra.in_cluster_store import InClusterStore
-from infra.service_config import LlmService
+from infra.service_base import ModelService
 from workloads.ray_cluster import (
     API_KEYS_KEY,
     GCS_STORE_PASSWORD_KEY,
@@ -76,7 +76,7 @@ class RayService(pulumi.ComponentResource):
             ReleaseCheckArgs(args.plan, namespace.metadata.name, custom_resource, store_address),
             opts=pulumi.ResourceOptions(parent=self),
         )
-        suffix = "/v1" if isinstance(args.plan.service, LlmService) else ""
+        suffix = "/v1" if isinstance(args.plan.service, ModelService) else ""
         self.release = args.plan.release
         self.url = namespace.metadata.name.apply(
             lambda namespace: f"http://{name}-serve-svc.{namespace}.svc.cluster.local:{SERVE_PORT}{suffix}"

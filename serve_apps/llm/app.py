@@ -12,24 +12,17 @@ use; the options below hold where it does not.
 # builds the application, imports this module: the API does without torch, the engine without HTTP.
 
 import asyncio
-import logging
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from typing import Any
 
-from fastapi import FastAPI
 from ray import serve
 from ray.serve import Application
 from ray.serve.handle import DeploymentHandle
 
 from serve_apps.llm.args import LlmArgs
 from serve_apps.llm.engine import EngineStats, Event, GenerationRequest
-
-# A health check that fails three times replaces the replica. Loading a model takes minutes, so a broken
-# engine should not wait for Serve's default of ten seconds between checks as well.
-_HEALTH_CHECK_PERIOD_S = 5
-# An API replica only waits for engines; what bounds its load is what they admit.
-_API_MAX_ONGOING_REQUESTS = 1000
+from serve_apps.replica import API_MAX_ONGOING_REQUESTS, HEALTH_CHECK_PERIOD_S, ApiReplica, log_with_ray
 
 
 def build_app(args: LlmArgs) -> Application:
@@ -41,12 +34,12 @@ def build_app(args: LlmArgs) -> Application:
     return ApiDeployment.bind(args, engine.bind(args))
 
 
-@serve.deployment(name="Engine", health_check_period_s=_HEALTH_CHECK_PERIOD_S)
+@serve.deployment(name="Engine", health_check_period_s=HEALTH_CHECK_PERIOD_S)
 class EngineDeployment:
     """A replica with a model. Ready when the model is loaded."""
 
     async def __init__(self, args: LlmArgs) -> None:
-        _log_with_ray()
+        log_with_ray()
         from serve_apps.llm.factory import build_engine
 
         self._engine = await asyncio.to_thread(build_engine, args)
@@ -70,47 +63,27 @@ class EngineDeployment:
         await self._engine.close()
 
 
-@serve.deployment(name="Api", max_ongoing_requests=_API_MAX_ONGOING_REQUESTS)
+@serve.deployment(name="Api", max_ongoing_requests=API_MAX_ONGOING_REQUESTS)
 @serve.ingress()  # pyright: ignore[reportUntypedClassDecorator]
-class ApiDeployment:
-    """A replica that answers HTTP. Its `user_config` is `{"release": id}`, which `/health` tells.
-
-    A release changes in place, so that neither this replica nor an engine has to start again for it.
-    """
+class ApiDeployment(ApiReplica):
+    """The chat API: a tokenizer, and the engines behind it."""
 
     async def __init__(self, args: LlmArgs, engine: DeploymentHandle[Any]) -> None:
-        _log_with_ray()
-        from serve_apps.llm.auth import ApiKeys
-        from serve_apps.llm.engine_client import EngineClient
-        from serve_apps.llm.models import resolve_tokenizer
-        from serve_apps.llm.prompts import Prompts, load_tokenizer
-
-        self._release: str | None = None
-        self._served_name = args.served_name
-        self._keys = ApiKeys.from_environment() if args.auth == "api-keys" else None
-        model_dir = await asyncio.to_thread(resolve_tokenizer, args.model)
-        self._prompts = Prompts(load_tokenizer(model_dir), args.max_model_len)
-        self._engine = EngineClient(engine, args.request_timeout_s)
-
-    def reconfigure(self, config: Mapping[str, str]) -> None:
-        """Take over a new `user_config`."""
-        self._release = config["release"]
-
-    def __serve_build_asgi_app__(self) -> FastAPI:
-        """The app of this replica. Ray Serve calls it after `__init__`."""
+        log_with_ray()
+        from serve_apps.auth import ApiKeys
         from serve_apps.llm.api import create_api
+        from serve_apps.llm.engine_client import EngineClient
+        from serve_apps.llm.prompts import Prompts, load_tokenizer
+        from serve_apps.models import resolve_tokenizer
 
-        return create_api(
-            served_name=self._served_name,
-            prompts=self._prompts,
-            engine=self._engine,
-            keys=self._keys,
-            release=lambda: self._release,
+        keys = ApiKeys.from_environment() if args.auth == "api-keys" else None
+        model_dir = await asyncio.to_thread(resolve_tokenizer, args.model)
+        self.api = create_api(
+            served_name=args.served_name,
+            prompts=Prompts(load_tokenizer(model_dir), args.max_model_len),
+            engine=EngineClient(engine, args.request_timeout_s),
+            keys=keys,
+            release=self.release,
             # Serve's proxy does, and gives the app the id as a header of the request.
             answers_carry_id=False,
         )
-
-
-def _log_with_ray() -> None:
-    """Send this package's log where Ray Serve writes a replica's own, in the format its config says."""
-    logging.getLogger("serve_apps").parent = logging.getLogger("ray.serve")

@@ -3,18 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import AsyncGenerator
 from typing import Any, cast
 
-from ray.exceptions import RayActorError
-from ray.serve.exceptions import BackPressureError, RayServeException
 from ray.serve.handle import DeploymentHandle, DeploymentResponseGenerator
 
-from serve_apps.llm import errors
 from serve_apps.llm.engine import Event, GenerationRequest, TextDelta
-
-logger = logging.getLogger(__name__)
+from serve_apps.replica_calls import replica_errors
 
 
 class EngineClient:
@@ -30,31 +25,16 @@ class EngineClient:
         # Once a replica has the request, its engine watches the time. Before, nobody else does.
         timeout_s: float | None = self._request_timeout_s
         last: Event | None = None
-        try:
-            while event := await asyncio.wait_for(anext(response, None), timeout_s):
-                timeout_s = None
-                if isinstance(event, TextDelta):
-                    yield event
-                else:
-                    last = event  # kept back until the call has ended, or closing would cancel it
-        except (asyncio.CancelledError, GeneratorExit):
-            response.cancel()
-            raise
-        except BackPressureError as error:
-            raise errors.overloaded(
-                "Every engine has as many requests as it takes; try again shortly.",
-                status=error.status_code,
-                retry_after_s=error.retry_after_s,
-            ) from error
-        except asyncio.TimeoutError as error:
-            response.cancel()
-            raise errors.unavailable(
-                f"No engine answered within {self._request_timeout_s:g} s; try again later."
-            ) from error
-        except (RayActorError, RayServeException) as error:
-            logger.warning("an engine replica is gone: %s", type(error).__name__)
-            raise errors.unavailable(
-                "The engine stopped and is being replaced; try again shortly."
-            ) from error
+        with replica_errors(self._request_timeout_s):
+            try:
+                while event := await asyncio.wait_for(anext(response, None), timeout_s):
+                    timeout_s = None
+                    if isinstance(event, TextDelta):
+                        yield event
+                    else:
+                        last = event  # kept back until the call has ended, or closing would cancel it
+            except (asyncio.CancelledError, GeneratorExit, asyncio.TimeoutError):
+                response.cancel()
+                raise
         if last is not None:
             yield last

@@ -15,8 +15,8 @@ from playwright.sync_api import Locator, Page, expect
 
 from chat_ui.app import create_app
 from chat_ui.settings import Settings
+from serve_apps.auth import ApiKeys
 from serve_apps.llm.api import create_api
-from serve_apps.llm.auth import ApiKeys
 from serve_apps.llm.engine import Event, Failed, Finished, GenerationRequest, TextDelta
 from serve_apps.llm.prompts import Prompts, load_tokenizer
 from tests.e2e.conftest import Stack

@@ -10,8 +10,8 @@ import httpx
 import openai
 import pytest
 
+from serve_apps.auth import ApiKeys
 from serve_apps.llm.api import create_api
-from serve_apps.llm.auth import ApiKeys
 from serve_apps.llm.prompts import Prompts
 from tests.serve.conftest import MODEL, Api
 from tests.serve.scripted import ScriptedEngine, serving

@@ -20,7 +20,7 @@ import httpx
 import openai
 import pytest
 
-from serve_apps.llm.args import API_KEYS_FILE_ENV
+from serve_apps.environment import API_KEYS_FILE_ENV
 from serve_apps.llm.engine import EngineStats
 
 MODEL = "smollm2-135m"

@@ -11,7 +11,7 @@ from fastapi.responses import StreamingResponse
 from starlette.requests import ClientDisconnect, Request
 from starlette.types import Receive, Scope, Send
 
-from serve_apps.llm.errors import ApiError
+from serve_apps.errors import ApiError
 
 _Result = TypeVar("_Result")
 
@@ -30,7 +30,7 @@ async def read_json_body(request: Request, limit_bytes: int) -> bytes:
         if len(body) > limit_bytes:
             raise ApiError(
                 413,
-                f"The body is longer than {limit_bytes} bytes; shorten the prompt.",
+                f"The body is longer than {limit_bytes} bytes; shorten it.",
                 code="body_too_large",
             )
     return bytes(body)
