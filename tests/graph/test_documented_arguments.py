@@ -39,7 +39,7 @@ KUBECTL: dict[str, set[str]] = {
     "port-forward": {"--namespace"},
 }
 KUBECTL_SWITCHES = {"--all-namespaces"}
-ROUTES = {"/v1/chat/completions", "/infer", "/", "/guess"}
+ROUTES = {"/v1/chat/completions", "/v1/embeddings", "/imagine", "/infer", "/", "/guess"}
 
 
 def words(command: str) -> list[str]:
