@@ -65,6 +65,15 @@ def test_its_serve_config_is_the_ray_services_and_ray_accepts_it(stack_file: Pat
         assert accepted.http_options.port == 8000
 
 
+def test_a_serve_config_says_that_the_codes_bucket_is_a_stand_in() -> None:
+    for stack_file in STACK_FILES:
+        graph = evaluated(stack_file)
+        name = graph.by_type("kubernetes:ray.io/v1:RayService")[0].name
+        text = serve_config_text(graph, name)
+        on_aws = yaml.safe_load(stack_file.read_text())["config"]["neuron-serve:target"] == "aws"
+        assert ("is a stand-in" in text) == on_aws == ("working_dir: s3://" in text)
+
+
 def test_a_serve_config_of_no_service_is_refused_with_the_names_there_are() -> None:
     (llama,) = [path for path in STACK_FILES if path.parent.name == "llama-3-8b"]
     with pytest.raises(OfflineError, match="choose one with --service: latency, throughput"):
