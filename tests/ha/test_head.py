@@ -10,7 +10,6 @@ from tests.ha.experiment import Outcome
 from tests.ha.fleet import Fleet
 from tests.ha.scenarios import SCENARIOS, run
 
-
 # They take minutes, and a machine that is busy with nothing else.
 pytestmark = [pytest.mark.slow, pytest.mark.chaos]
 
