@@ -67,11 +67,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     out: Path = options.out
     out.mkdir(parents=True, exist_ok=True)
     results = _earlier(out) if options.keep or options.report else {}
-    if options.report and "machine" not in results:
+    if options.report and not results:
         console.print(f"error: {out} holds no results; measure first, without --report", markup=False)
         return 2
     for name in [] if options.report else options.parts or _NAMES:
-        results["machine"] = describe(settings)
+        # Of each part by itself: with --keep, parts come from different runs.
+        results.setdefault("runs", {})[name] = describe(settings)
         rows = results[name] = []
         asyncio.run(_measure(_parts()[name](settings), rows, lambda: _write(out, results)))
     # A file or a pipe has no width, and the tables have many columns.

@@ -136,7 +136,7 @@ class LlmService(Service):
         default=300, ge=1, le=3600, description="Longest life of a request, waiting included."
     )
     stream_interval_milliseconds: int = Field(
-        default=0,
+        default=50,
         ge=0,
         le=1000,
         description="Shortest time between two pieces of a streamed answer; what comes in between travels "

@@ -50,7 +50,7 @@ class LlmArgs(BaseModel):
         default=600.0, gt=0, description="Longest life of a request, waiting included, seconds."
     )
     stream_interval_ms: int = Field(
-        default=0,
+        default=50,
         ge=0,
         le=1000,
         description="Shortest time between two pieces of a streamed answer, milliseconds; what comes in "

@@ -96,6 +96,7 @@ def serve_config(model_dir: Path, port: int) -> dict[str, Any]:
                 "args": {
                     "model": str(model_dir),
                     "served_name": MODEL,
+                    "stream_interval_ms": 0,
                     "dtype": "float32",
                     "slots": SLOTS,
                     "max_queue": MAX_QUEUE,
