@@ -136,11 +136,11 @@ def _run(run: Mapping[str, Any] | None) -> str:
     if run is None:
         return "*Machine, commit and settings of these figures were not recorded.*"
     settings = run["settings"]
+    versions = ", ".join(f"{name} {run[name]}" for name in ("torch", "transformers", "ray"))
     return (
-        f"*{run['cpus']} x {run['cpu']} ({run['instructions']}), {run['memory_gib']} GiB; torch {run['torch']}, "
-        f"transformers {run['transformers']}, Ray {run['ray']}; model {run['model']}; {settings['threads']} "
-        f"threads a step, {settings['alternations']} alternations; commit {run['commit']}, {run['date']}; load "
-        f"average before the run {run['load_before']:.1f}.*"
+        f"*{run['cpus']} x {run['cpu']} ({run['instructions']}), {run['memory_gib']} GiB; {versions}; model "
+        f"{run['model']}; {settings['threads']} threads a step, {settings['alternations']} alternations; "
+        f"commit {run['commit']}, {run['date']}; load average before the run {run['load_before']:.1f}.*"
     )
 
 
