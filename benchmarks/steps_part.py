@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import AsyncGenerator, Callable
 from typing import Any
 
 from benchmarks.contestants import SLOTS, Setting, SlotContestant
@@ -16,9 +16,8 @@ _STALLING_PROMPTS = 4
 _LONG_PROMPT = 400  # tokens, within the default of `prefill_tokens`
 
 
-async def scheduler(settings: Settings) -> list[dict[str, Any]]:
+async def scheduler(settings: Settings) -> AsyncGenerator[dict[str, Any]]:
     """What the scheduler, and all of the engine's own code, takes of a step."""
-    rows: list[dict[str, Any]] = []
     for dtype in settings.dtypes:
         settings.progress(f"scheduler: {dtype}")
         contestant = SlotContestant(Setting(settings.model_dir, dtype, settings.threads))
@@ -33,17 +32,14 @@ async def scheduler(settings: Settings) -> list[dict[str, Any]]:
             sum(spent["_execute"]) + sum(spent["_publish"]) + sum(spent["schedule"]) + sum(spent["expire"])
         )
         steps = len(spent["prefill"]) + len(spent["decode"])
-        rows.append(
-            {
-                "dtype": dtype,
-                "steps": steps,
-                "runner_ms_per_step": 1e3 * computing / steps,
-                "scheduler_us_per_step": 1e6 * scheduling / steps,
-                "scheduler_share": scheduling / whole,
-                "engine_share": 1 - computing / whole,
-            }
-        )
-    return rows
+        yield {
+            "dtype": dtype,
+            "steps": steps,
+            "runner_ms_per_step": 1e3 * computing / steps,
+            "scheduler_us_per_step": 1e6 * scheduling / steps,
+            "scheduler_share": scheduling / whole,
+            "engine_share": 1 - computing / whole,
+        }
 
 
 def _time_steps(contestant: SlotContestant) -> dict[str, list[float]]:
@@ -71,9 +67,8 @@ def _time_steps(contestant: SlotContestant) -> dict[str, list[float]]:
     return spent
 
 
-async def stalls(settings: Settings) -> list[dict[str, Any]]:
+async def stalls(settings: Settings) -> AsyncGenerator[dict[str, Any]]:
     """The time between two tokens of a stream, undisturbed and while long prompts come in."""
-    rows: list[dict[str, Any]] = []
     for dtype in settings.dtypes:
         settings.progress(f"stalls: {dtype}")
         contestant = SlotContestant(Setting(settings.model_dir, dtype, settings.threads, max_len=512))
@@ -89,13 +84,10 @@ async def stalls(settings: Settings) -> list[dict[str, Any]]:
         await asyncio.gather(*disturbing)
         await contestant.close()
         for name, gaps in (("alone", alone), (f"while prompts of {_LONG_PROMPT} tokens arrive", disturbed)):
-            rows.append(
-                {
-                    "dtype": dtype,
-                    "stream": name,
-                    "gap_p50_ms": 1e3 * percentile(gaps, 50),
-                    "gap_p99_ms": 1e3 * percentile(gaps, 99),
-                    "gap_max_ms": 1e3 * max(gaps),
-                }
-            )
-    return rows
+            yield {
+                "dtype": dtype,
+                "stream": name,
+                "gap_p50_ms": 1e3 * percentile(gaps, 50),
+                "gap_p99_ms": 1e3 * percentile(gaps, 99),
+                "gap_max_ms": 1e3 * max(gaps),
+            }

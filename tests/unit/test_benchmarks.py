@@ -65,14 +65,19 @@ def test_a_load_reports_rate_and_times_to_first_and_last_token() -> None:
 def test_the_page_shows_what_was_measured_and_says_what_was_not() -> None:
     machine = dict.fromkeys(("cpu", "instructions", "torch", "transformers", "ray", "model", "commit"), "x")
     results: dict[str, Any] = {
-        "machine": machine
-        | {"cpus": 2, "memory_gib": 8, "date": "2026-11-01", "load_before": 0.5}
-        | {"settings": {"threads": 2, "alternations": 5}},
+        "runs": {
+            "graph": machine
+            | {"cpus": 2, "memory_gib": 8, "date": "2026-11-01", "load_before": 0.5}
+            | {"settings": {"threads": 2, "alternations": 5}}
+        },
+        "scheduler": [],
         "graph": [{"services": 10, "resources": 109, "median_s": 4.26, "fastest_s": 4.1}],
     }
     text = report.page(results)
     assert "| 10 | 109 | 4.3 | 4.1 |" in text
-    assert "Not measured in this run." in text
+    assert "5 alternations" in text
+    assert "were not recorded" in text  # of the scheduler's
+    assert "Not measured." in text
     assert not re.search(r"\{\w+\}", text)
 
 
