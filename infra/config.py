@@ -20,6 +20,7 @@ from infra.config_errors import ConfigError, explain, nearest, shown
 from infra.config_model import ConfigModel
 from infra.gated_models import consent_page
 from infra.monitoring_config import Monitoring
+from infra.service_base import ModelService
 from infra.service_config import AnyService, LlmService
 
 # KubeRay appends "-xxxxx" for the Ray cluster's name, which it limits to 53 characters
@@ -156,7 +157,7 @@ class StackConfig(ConfigModel):
                     f"{key}: missing; only for accelerator 'neuron' on target 'aws' the stack builds one. "
                     "Build images/cpu.Dockerfile, or an image of your own, and name it here"
                 )
-            if not isinstance(service, LlmService) and service.code_url is None:
+            if not isinstance(service, ModelService) and service.code_url is None:
                 raise ValueError(
                     f"{key}: missing, and so is codeUrl; the image that the stack builds has no code of yours"
                 )
@@ -190,7 +191,7 @@ class StackConfig(ConfigModel):
     def _served_names_differ(cls, services: dict[str, AnyService]) -> dict[str, AnyService]:
         owner: dict[str, str] = {}
         for name, service in services.items():
-            if isinstance(service, LlmService):
+            if isinstance(service, ModelService):
                 served = service.served_name or name
                 if served in owner:
                     raise ValueError(
@@ -318,7 +319,7 @@ def _missing_secrets(config: StackConfig, secrets: Secrets, project: str) -> lis
             f"{project}:gcsStoreAuthToken: has no effect without a gcsStore; remove it, or choose a gcsStore"
         )
     for name, service in config.services.items():
-        if not isinstance(service, LlmService):
+        if not isinstance(service, ModelService):
             continue
         page = consent_page(service.model)
         gated = service.gated if service.gated is not None else page is not None

@@ -11,7 +11,7 @@ import pulumi_aws as aws
 import pulumi_docker_build as docker_build
 
 from infra.image_builds import ImageBuild
-from infra.service_config import Service
+from infra.service_base import Service
 
 _UNTAGGED_IMAGE_DAYS = 14
 

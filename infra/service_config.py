@@ -8,38 +8,18 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, PositiveInt, field_validator, model_validator
+from pydantic import Field, PositiveInt, model_validator
 
 from infra.config_model import ConfigModel
-from infra.grace_periods import LONGEST_REQUEST_S
 from infra.model_shape import ModelShape
+from infra.service_base import ModelService, Service, TracedService
 from serve_apps.llm.args import DType, EngineName, Sampling
+from serve_apps.stable_diffusion.args import ImageSize
 
 # transformers-neuronx cannot prefill a batch of one (its layers/attention.py, `fused_kv_update_cache`).
 MIN_NEURON_SLOTS = 2
-DataPlane = Literal["default", "throughput", "haproxy"]
-
-
-class Replicas(ConfigModel):
-    """How many replicas of the model run; between the bounds Ray Serve follows the load."""
-
-    min: PositiveInt = Field(default=1, description="Replicas that always run.")
-    max: PositiveInt = Field(default=1, description="Replicas that may run under load.")
-
-    @model_validator(mode="after")
-    def _min_not_above_max(self) -> Replicas:
-        if self.min > self.max:
-            raise ValueError(
-                f"min {self.min} is above max {self.max}; raise max to {self.min} or lower min to {self.max}"
-            )
-        return self
-
-
-class PodSize(ConfigModel):
-    """What one pod asks for."""
-
-    cpus: Annotated[float, Field(gt=0, le=192, strict=False)] = Field(description="CPU cores.")
-    memory_gib: Annotated[float, Field(gt=0, le=2048, strict=False)] = Field(description="Memory, GiB.")
+# Rows of the UNet for one image: with the prompt, and without it.
+_GUIDANCE_PAIR = 2
 
 
 class Limits(ConfigModel):
@@ -55,99 +35,10 @@ class Limits(ConfigModel):
     )
 
 
-class Service(ConfigModel):
-    """What every service has, whichever app it runs."""
-
-    accelerator: Literal["neuron", "nvidia", "cpu"] = Field(
-        description="What the replicas compute on. `neuron` adds the taint toleration, the node selector and "
-        "NeuronCores; `nvidia` one GPU a replica; `cpu` nothing, so that any cluster will do."
-    )
-    instance_type: str | None = Field(
-        default=None,
-        description="EC2 instance type of the workers. Required with `accelerator: neuron`, where a worker "
-        "pod takes a whole node; otherwise `worker` says the size of a pod.",
-    )
-    image: str | None = Field(
-        default=None,
-        min_length=1,
-        description="Container image with Ray, the app's packages and, unless `codeUrl` is set, the app's "
-        "code. It must have `python`, `bash` and `wget`. Pin it by tag or digest. Unset, with `accelerator: "
-        "neuron` on aws: the stack builds images/neuron.Dockerfile with Docker and pushes it.",
-    )
-    code_url: str | None = Field(
-        default=None,
-        pattern=r"^(s3|https)://[^\s]+\.zip$",
-        description="Zip with the app's code (one top folder, which Ray strips). Without it the code is "
-        "the image's, or with `app: llm` on aws this checkout's.",
-    )
-    replicas: Replicas = Field(default_factory=Replicas, description="Bounds of the replica count.")
-    ha: bool = Field(
-        default=False,
-        description="Whether the service must survive the loss of a node: its replicas then sit on two nodes "
-        "or more, and a stack file that cannot give it that is refused.",
-    )
-    upgrade: Literal["new-cluster", "recreate"] = Field(
-        default="new-cluster",
-        description="What a change of image or pod shape does. `new-cluster`: a second Ray cluster starts "
-        "beside the first and takes over, without an interruption and with twice the devices. `recreate`: "
-        "the first one goes before the second one comes, so the service is away for a model load, and no "
-        "more devices are needed.",
-    )
-    head: PodSize = Field(
-        default_factory=lambda: PodSize.model_validate({"cpus": 1, "memoryGib": 2}),
-        description="Size of the Ray head pod, which runs no replicas.",
-    )
-    worker: PodSize = Field(
-        default_factory=lambda: PodSize.model_validate({"cpus": 2, "memoryGib": 4}),
-        description="Size of a Ray worker pod; not used with `accelerator: neuron`.",
-    )
-    data_plane: DataPlane = Field(
-        default="default",
-        description="How requests travel inside Ray Serve. `default`: Serve's proxy, and user code in a "
-        "thread of its own. `throughput`: gRPC between deployments, and user code on the replica's event "
-        "loop. `haproxy`: the same, and HAProxy in front. See [Benchmarks](benchmarks.md).",
-    )
-    start_timeout_seconds: int = Field(
-        default=3600,
-        ge=60,
-        description="How long `pulumi up` waits for a release to answer: node start, image pull, model "
-        "download and compile together.",
-    )
-
-    @field_validator("image")
-    @classmethod
-    def _image_is_pinned(cls, image: str | None) -> str | None:
-        if image is None:
-            return None
-        last = image.rsplit("/", 1)[-1]
-        if "@" not in last and (":" not in last or last.endswith(":latest")):
-            raise ValueError(f"image {image!r} is not pinned; name a tag other than latest, or a digest")
-        return image
-
-    @model_validator(mode="after")
-    def _neuron_names_its_instance_type(self) -> Service:
-        if self.accelerator == "neuron" and self.instance_type is None:
-            raise ValueError("accelerator neuron needs instanceType, for example inf2.8xlarge")
-        if self.accelerator != "neuron" and self.instance_type is not None:
-            raise ValueError(
-                f"instanceType {self.instance_type!r} has no effect with accelerator {self.accelerator!r}; "
-                "remove it and say the pod's size under worker"
-            )
-        return self
-
-
-class LlmService(Service):
+class LlmService(ModelService):
     """A chat model behind the OpenAI API."""
 
-    app: Literal["llm"] = Field(description="Chooses this kind of service.")
-    model: str = Field(
-        min_length=1,
-        description="Hugging Face Hub id, a directory in the image, `s3://BUCKET/PREFIX` (the stack's own "
-        "bucket or its `modelBucket`), or `package:NAME` for weights that an installed Python package ships.",
-    )
-    served_name: str | None = Field(
-        default=None, min_length=1, description="Name clients send as `model`; the service's name if unset."
-    )
+    app: Literal["llm"] = Field(description="Chooses this kind of service.")  # pyright: ignore[reportIncompatibleVariableOverride]
     engine: EngineName | None = Field(
         default=None,
         description="What computes the tokens: `transformers-neuronx` on neuron, `torch` elsewhere.",
@@ -161,16 +52,6 @@ class LlmService(Service):
         description="Where tokens are chosen. `host`: everything the API offers. `device`, on neuron only: "
         "inside the compiled graph, without `seed` and with at most 64 candidates a token.",
     )
-    max_queue: int = Field(
-        default=64, ge=0, description="Requests that may wait for a slot in a replica; one more gets 429."
-    )
-    request_timeout_seconds: int = Field(
-        default=300,
-        ge=1,
-        le=LONGEST_REQUEST_S,
-        description="Longest life of a request, waiting included. A worker that has to go waits for it, and "
-        "a node for its workers.",
-    )
     step_timeout_seconds: int = Field(
         default=120,
         ge=1,
@@ -178,19 +59,11 @@ class LlmService(Service):
         "and is replaced.",
     )
     stream_interval_milliseconds: int = Field(
-        default=0,
+        default=50,
         ge=0,
         le=1000,
         description="Shortest time between two pieces of a streamed answer; what comes in between travels "
         "together, and the first piece never waits. 0: every token by itself.",
-    )
-    cpus_per_replica: Annotated[float, Field(gt=0, strict=False)] = Field(
-        default=1.0, description="CPU cores that Ray reserves for a replica of the engine."
-    )
-    auth: Literal["api-keys", "none"] = Field(
-        default="api-keys",
-        description="`api-keys`: a Bearer key is required: the stack's `apiKeys`, or the one drawn for it. "
-        "`none`: anybody who reaches the service may use it.",
     )
     limits: Limits = Field(
         default_factory=lambda: Limits.model_validate({}),
@@ -206,10 +79,6 @@ class LlmService(Service):
         description="Memory of a NeuronCore, MiB, that programs need besides weights and KV cache, as "
         "`neuron-top` shows it. Unset: estimated from the model's shape, and then a replica that fits only "
         "without it is warned of, not refused.",
-    )
-    gated: bool | None = Field(
-        default=None,
-        description="Whether the Hub asks for a token. Unset: looked up in a list of known gated models.",
     )
 
     @model_validator(mode="after")
@@ -247,12 +116,7 @@ class LlmService(Service):
         return self
 
     @model_validator(mode="after")
-    def _neuron_keys_only_on_neuron(self) -> LlmService:
-        if self.accelerator != "neuron" and self.tensor_parallel != 1:
-            raise ValueError(
-                f"tensorParallel {self.tensor_parallel} counts NeuronCores and must be 1 on "
-                f"accelerator {self.accelerator!r}"
-            )
+    def _workspace_only_on_neuron(self) -> LlmService:
         if self.accelerator != "neuron" and self.neuron_workspace_mib is not None:
             raise ValueError(
                 f"neuronWorkspaceMib {self.neuron_workspace_mib} has no effect with accelerator "
@@ -260,12 +124,60 @@ class LlmService(Service):
             )
         return self
 
+    @property
+    def together(self) -> int:
+        """Every slot has a request."""
+        return self.slots
+
+    @property
+    def cores(self) -> tuple[str, int]:
+        """See `ModelService`."""
+        return "tensorParallel", self.tensor_parallel
+
+
+class EmbeddingsService(TracedService):
+    """An embedding model behind OpenAI's `/v1/embeddings`."""
+
+    app: Literal["embeddings"] = Field(description="Chooses this kind of service.")  # pyright: ignore[reportIncompatibleVariableOverride]
+    max_input_tokens: int = Field(
+        default=256, ge=8, le=8192, description="Longest text, tokens; a longer one gets 400."
+    )
+    max_batch: int = Field(
+        default=16,
+        ge=1,
+        le=256,
+        description="Texts that are computed together. Batches and lengths are compiled in steps of four up "
+        "to these two.",
+    )
+
+    @property
+    def together(self) -> int:
+        """A request fills a row of a batch, or more."""
+        return self.max_batch
+
+
+class StableDiffusionService(TracedService):
+    """Stable Diffusion 1 or 2 behind `/imagine` and OpenAI's `/v1/images/generations`."""
+
+    app: Literal["stable-diffusion"] = Field(description="Chooses this kind of service.")  # pyright: ignore[reportIncompatibleVariableOverride]
+    sizes: list[ImageSize] = Field(
+        default=[512],
+        min_length=1,
+        description="Sizes of square images, pixels, multiples of 64. Only these are compiled and can be "
+        "asked for; the first is the default.",
+    )
+
+    @property
+    def together(self) -> int:
+        """One image at a time has a replica's NeuronCores to itself."""
+        return 1
+
     @model_validator(mode="after")
-    def _replica_fits_worker(self) -> LlmService:
-        if self.accelerator != "neuron" and self.cpus_per_replica >= self.worker.cpus:
+    def _two_cores_at_most(self) -> StableDiffusionService:
+        if self.neuron_cores > _GUIDANCE_PAIR:
             raise ValueError(
-                f"cpusPerReplica {self.cpus_per_replica:g} leaves nothing of worker.cpus "
-                f"{self.worker.cpus:g} for the API; raise worker.cpus or lower cpusPerReplica"
+                f"neuronCores {self.neuron_cores} is more than the {_GUIDANCE_PAIR} rows of the guidance "
+                "pair; use 1 or 2, and more replicas for more images"
             )
         return self
 
@@ -285,4 +197,7 @@ class BringYourOwnService(Service):
     )
 
 
-AnyService = Annotated[LlmService | BringYourOwnService, Field(discriminator="app")]
+AnyService = Annotated[
+    LlmService | EmbeddingsService | StableDiffusionService | BringYourOwnService,
+    Field(discriminator="app"),
+]

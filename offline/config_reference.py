@@ -10,7 +10,14 @@ from infra import aws_config, cluster_config, network_config
 from infra.config import ChatUi, GcsStore, KubeRay, StackConfig
 from infra.model_shape import ModelShape
 from infra.monitoring_config import Monitoring
-from infra.service_config import BringYourOwnService, Limits, LlmService, PodSize, Replicas
+from infra.service_base import ModelService, PodSize, Replicas
+from infra.service_config import (
+    BringYourOwnService,
+    EmbeddingsService,
+    Limits,
+    LlmService,
+    StableDiffusionService,
+)
 
 _INTRODUCTION = """\
 # Configuration
@@ -40,11 +47,24 @@ _SECTIONS: tuple[tuple[str, str, type[BaseModel], type[BaseModel] | None], ...] 
     ("The stack", "", StackConfig, None),
     ("A service: `app: llm`", "A chat model behind the OpenAI API.", LlmService, None),
     (
+        "A service: `app: embeddings`",
+        "An embedding model behind OpenAI's `/v1/embeddings`. Besides the keys of every model "
+        "(`accelerator` to `gated` above):",
+        EmbeddingsService,
+        ModelService,
+    ),
+    (
+        "A service: `app: stable-diffusion`",
+        "Stable Diffusion 1 or 2. Besides the keys of every model (`accelerator` to `gated` above):",
+        StableDiffusionService,
+        ModelService,
+    ),
+    (
         "A service: `app: bring-your-own`",
         "Any Ray Serve application, in the same machinery. Besides the keys of every service "
         "(`accelerator` to `startTimeoutSeconds` above):",
         BringYourOwnService,
-        LlmService,
+        ModelService,
     ),
     ("`replicas`", "", Replicas, None),
     ("`limits`", "See [security](security.md#api-keys).", Limits, None),

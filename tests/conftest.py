@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
-from serve_apps.llm.args import MODEL_CACHE_ENV
-from serve_apps.llm.models import resolve
+from serve_apps.environment import MODEL_CACHE_ENV
+from serve_apps.models import resolve
 
 # An example that takes long says more of the machine, which others use too, than of the code.
 settings.register_profile("unhurried", deadline=None)

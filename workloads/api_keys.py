@@ -16,7 +16,7 @@ import pulumi_kubernetes as k8s
 from infra import namespaces
 from infra.config import HASHED_KEY_PREFIX, Secrets, StackConfig
 from infra.drawn_secret import drawn_secret, value_of
-from infra.service_config import LlmService
+from infra.service_base import ModelService
 
 _KEY = "keys"
 
@@ -39,7 +39,7 @@ class StackApiKeys:
 
 def stack_api_keys(stack: StackConfig, secrets: Secrets, opts: pulumi.ResourceOptions) -> StackApiKeys | None:
     """None where no service asks for keys."""
-    if not any(isinstance(s, LlmService) and s.auth == "api-keys" for s in stack.services.values()):
+    if not any(isinstance(s, ModelService) and s.auth == "api-keys" for s in stack.services.values()):
         return None
     if secrets.client_key is not None and secrets.api_keys is not None:
         return StackApiKeys(secrets.api_keys, secrets.client_key)

@@ -7,7 +7,8 @@ from typing import Any
 
 from infra.config import StackConfig
 from infra.config_errors import ConfigError
-from infra.service_config import BringYourOwnService, Service
+from infra.service_base import Service
+from infra.service_config import BringYourOwnService
 
 # Two of everything: one answers while the other is replaced.
 _COPIES = 2

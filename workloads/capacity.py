@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from infra.aws_config import Aws, NodePool
 from infra.config_errors import ConfigError
-from infra.service_config import Service
+from infra.service_base import Service
 from workloads.placement import Placement
 
 

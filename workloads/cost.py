@@ -16,7 +16,7 @@ from infra.config import StackConfig
 from infra.config_errors import ConfigError, nearest
 from infra.instances import GENERAL_INSTANCES
 from infra.network_config import INTERFACE_ENDPOINTS
-from infra.service_config import LlmService
+from infra.service_base import ModelService
 from workloads.capacity import Demand, pools_of
 
 # Fractions of a cent are noise of the arithmetic.
@@ -103,7 +103,7 @@ def _items(stack: StackConfig, aws: Aws, demands: Sequence[Demand]) -> list[Item
         endpoints = len(INTERFACE_ENDPOINTS) * len(aws.zones)
         items.append(Item("interfaceEndpoints", prices.INTERFACE_ENDPOINT, endpoints, endpoints))
     if aws.ingress.enabled:
-        models = sum(isinstance(service, LlmService) for service in stack.services.values())
+        models = sum(isinstance(service, ModelService) for service in stack.services.values())
         items.append(Item("loadBalancers", prices.LOAD_BALANCER, models, models))
     if stack.store.kind == "elasticache":
         nodes = stack.store.nodes

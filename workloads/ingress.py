@@ -18,7 +18,7 @@ from infra.aws_config import Ingress
 from infra.config import StackConfig
 from infra.config_errors import ConfigError
 from infra.ingress import INGRESS_CLASS
-from infra.service_config import LlmService
+from infra.service_base import ModelService
 from workloads.ray_service import RayService
 from workloads.serve_config import SERVE_PORT
 
@@ -49,7 +49,7 @@ def plan_ingresses(stack: StackConfig) -> dict[str, IngressPlan]:
     """A plan for every chat model of a stack with ingress. Raises `ConfigError` for one that is open."""
     if stack.aws is None or not stack.aws.ingress.enabled:
         return {}
-    models = {name: service for name, service in stack.services.items() if isinstance(service, LlmService)}
+    models = {name: service for name, service in stack.services.items() if isinstance(service, ModelService)}
     open_models = [name for name, service in models.items() if service.auth == "none"]
     if open_models:
         raise ConfigError(
@@ -62,7 +62,7 @@ def plan_ingresses(stack: StackConfig) -> dict[str, IngressPlan]:
     return {name: plan_ingress(name, service, stack.aws.ingress) for name, service in models.items()}
 
 
-def plan_ingress(name: str, service: LlmService, settings: Ingress) -> IngressPlan:
+def plan_ingress(name: str, service: ModelService, settings: Ingress) -> IngressPlan:
     """The Ingress of one chat model, at `NAME.HOST`."""
     host = f"{name}.{settings.host}"
     workers: k8s.networking.v1.IngressServiceBackendArgsDict = {

@@ -17,7 +17,8 @@ from typing import Any
 
 from infra import namespaces
 from infra.config import StackConfig
-from infra.service_config import LlmService, Service
+from infra.service_base import ModelService, Service
+from infra.service_config import LlmService
 from infra.subnets import plan_subnets
 from workloads.serve_config import SERVE_PORT
 
@@ -152,10 +153,10 @@ def _release_check() -> _Policy:
 
 def _clients(service: Service, around: Neighbours) -> list[Spec]:
     """Those who may ask the model; a service of one's own is behind neither page nor load balancer."""
-    if not isinstance(service, LlmService):
+    if not isinstance(service, ModelService):
         return []
     peers: list[Spec] = [{"ipBlock": {"cidr": cidr}} for cidr in around.load_balancer_cidrs]
-    if around.chat_page:
+    if around.chat_page and isinstance(service, LlmService):
         peers.append(_namespace(namespaces.CHAT_UI))
     return [_rule("from", peers, SERVE_PORT)] if peers else []
 

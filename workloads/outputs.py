@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from infra.config import StackConfig
-from infra.service_config import LlmService
+from infra.service_base import ModelService
 from workloads import chat_ui
 from workloads.capacity import neuron_cores
 from workloads.cost import cost_per_hour
@@ -27,11 +27,11 @@ def planned_outputs(stack: StackConfig, plans: Mapping[str, ServicePlan]) -> dic
 
 
 def model_names(stack: StackConfig) -> dict[str, str]:
-    """Chat models by service: the name that clients send as `model`."""
+    """Models by service: the name that clients send as `model`."""
     return {
         name: service.served_name or name
         for name, service in stack.services.items()
-        if isinstance(service, LlmService)
+        if isinstance(service, ModelService)
     }
 
 

@@ -11,9 +11,10 @@ from dataclasses import dataclass
 
 from infra.config_errors import ConfigError
 from infra.instances import NEURON_INSTANCES, NeuronInstance
-from infra.service_config import BringYourOwnService, LlmService, Service
+from infra.service_base import ModelService, Service
+from infra.service_config import LlmService
 
-# CPU that the ingress replica of an `llm` service reserves on a worker.
+# CPU that the API replica of a model reserves on a worker.
 API_CPUS = 0.5
 
 # What DaemonSets (CNI, kube-proxy, CSI, device plugin, Neuron monitor, pod identity) take of a node's
@@ -47,8 +48,8 @@ def place(name: str, service: Service) -> Placement:
     if service.accelerator == "neuron":
         return _on_neuron_nodes(name, service)
     gpus = 1 if service.accelerator == "nvidia" else 0
-    cpus = service.cpus_per_replica if isinstance(service, LlmService) else service.worker.cpus
-    by_cpu = int((service.worker.cpus - API_CPUS) // cpus) if isinstance(service, LlmService) else 1
+    cpus = service.cpus_per_replica if isinstance(service, ModelService) else service.worker.cpus
+    by_cpu = int((service.worker.cpus - API_CPUS) // cpus) if isinstance(service, ModelService) else 1
     per_worker = _spread(service, 1 if gpus else by_cpu)
     if per_worker < 1:
         raise ConfigError(
@@ -72,7 +73,7 @@ def _on_neuron_nodes(name: str, service: Service) -> Placement:
             f"services.{name}.instanceType: {instance_type!r} is not a Neuron instance type known here; "
             f"choose one of {', '.join(NEURON_INSTANCES)}"
         )
-    cores = node.cores if isinstance(service, BringYourOwnService) else _tensor_parallel(name, service, node)
+    cores = _replica_cores(name, service, node) if isinstance(service, ModelService) else node.cores
     placement = _group(
         service,
         cpu_millis=node.allocatable_cpu_millis - _DAEMONSET_CPU_MILLIS,
@@ -81,7 +82,7 @@ def _on_neuron_nodes(name: str, service: Service) -> Placement:
         node=node,
         replica_neuron_cores=cores,
     )
-    if isinstance(service, LlmService):
+    if isinstance(service, ModelService):
         _check_cpus(name, service, placement)
     return placement
 
@@ -93,7 +94,7 @@ def _spread(service: Service, per_worker: int) -> int:
     return min(per_worker, service.replicas.min - 1)
 
 
-def _check_cpus(name: str, service: LlmService, placement: Placement) -> None:
+def _check_cpus(name: str, service: ModelService, placement: Placement) -> None:
     # KubeRay rounds the pod's limit up (ray-operator/controllers/ray/common/pod.go, tag ray-operator/v1.7.0).
     there = math.ceil(placement.worker_cpu_millis / 1000)
     replicas = placement.replicas_per_worker
@@ -105,15 +106,17 @@ def _check_cpus(name: str, service: LlmService, placement: Placement) -> None:
         )
 
 
-def _tensor_parallel(name: str, service: Service, node: NeuronInstance) -> int:
-    degree = service.tensor_parallel if isinstance(service, LlmService) else 1
-    allowed = [tp for tp in node.tensor_parallel if tp <= node.cores]
-    if degree not in allowed:
+def _replica_cores(name: str, service: ModelService, node: NeuronInstance) -> int:
+    key, cores = service.cores
+    # Tensor parallelism needs a ring that the device has; independent copies of a graph do not.
+    degrees = node.tensor_parallel if isinstance(service, LlmService) else range(1, node.cores + 1)
+    allowed = [degree for degree in degrees if degree <= node.cores]
+    if cores not in allowed:
         raise ConfigError(
-            f"services.{name}.tensorParallel: {degree} is not possible on {service.instance_type} with "
+            f"services.{name}.{key}: {cores} is not possible on {service.instance_type} with "
             f"its {node.cores} NeuronCores; choose one of {', '.join(map(str, allowed))}"
         )
-    return degree
+    return cores
 
 
 def _group(

@@ -8,8 +8,8 @@ from typing import Any
 from infra import grace_periods, versions
 from infra.bucket_layout import RAY_SERVICE_ACCOUNT, BucketLayout
 from infra.pod_security import restricted_container_manifest
-from infra.service_config import BringYourOwnService, LlmService
-from serve_apps.llm.args import API_KEYS_FILE_ENV
+from infra.service_config import AnyService
+from serve_apps.environment import API_KEYS_FILE_ENV
 from workloads.placement import Placement
 from workloads.serve_config import SERVE_PORT, longest_request_s
 
@@ -71,7 +71,7 @@ class StoreAccess:
 
 def ray_cluster(
     name: str,
-    service: LlmService | BringYourOwnService,
+    service: AnyService,
     placement: Placement,
     secrets: SecretNames,
     *,
@@ -132,7 +132,7 @@ def _use_bucket(cluster: dict[str, Any], bucket: BucketLayout) -> None:
 
 def _worker_group(
     name: str,
-    service: LlmService | BringYourOwnService,
+    service: AnyService,
     placement: Placement,
     secrets: SecretNames,
     *,
@@ -176,7 +176,7 @@ def _bind_to_neuron_nodes(template: dict[str, Any], instance_type: str) -> None:
     ]
 
 
-def _spread(name: str, service: LlmService | BringYourOwnService) -> list[dict[str, Any]]:
+def _spread(name: str, service: AnyService) -> list[dict[str, Any]]:
     # A wish, but for nodes where the service must survive the loss of one.
     nodes: dict[str, Any] = {"whenUnsatisfiable": "ScheduleAnyway"}
     if service.ha:
@@ -204,7 +204,7 @@ def pod_labels(name: str, role: str) -> dict[str, str]:
 
 
 def _pod_template(
-    name: str, role: str, service: LlmService | BringYourOwnService, secrets: SecretNames, *, autoscaled: bool
+    name: str, role: str, service: AnyService, secrets: SecretNames, *, autoscaled: bool
 ) -> dict[str, Any]:
     longest_s = longest_request_s(name, service)
     is_head = role == "head"

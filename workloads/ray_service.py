@@ -20,7 +20,7 @@ from infra.drawn_secret import drawn_secret
 from infra.gcs_store import GcsStore
 from infra.in_cluster_store import InClusterStore
 from infra.network_policy import register_policies
-from infra.service_config import LlmService
+from infra.service_base import ModelService
 from workloads.api_keys import StackApiKeys
 from workloads.ray_cluster import (
     API_KEYS_KEY,
@@ -86,7 +86,7 @@ class RayService(pulumi.ComponentResource):
             ReleaseCheckArgs(args.plan, namespace.metadata.name, custom_resource, store_address),
             opts=pulumi.ResourceOptions(parent=self),
         )
-        suffix = "/v1" if isinstance(args.plan.service, LlmService) else ""
+        suffix = "/v1" if isinstance(args.plan.service, ModelService) else ""
         self.release = args.plan.release
         self.url = namespace.metadata.name.apply(
             lambda namespace: f"http://{name}-serve-svc.{namespace}.svc.cluster.local:{SERVE_PORT}{suffix}"

@@ -15,7 +15,7 @@ import pulumi
 import pulumi_kubernetes as k8s
 
 from infra.pod_security import restricted_container
-from infra.service_config import LlmService
+from infra.service_base import ModelService
 from workloads.network_policies import RELEASE_CHECK
 from workloads.ray_cluster import API_KEYS_DIRECTORY, CLIENT_KEY, RAY_AUTH_KEY
 from workloads.service_plan import ServicePlan
@@ -186,7 +186,8 @@ def _environment(args: ReleaseCheckArgs) -> list[k8s.core.v1.EnvVarArgsDict]:
         "NAMESPACE": args.namespace,
         "RELEASE": args.plan.release,
         "EXPECTED_APPLICATION": json.dumps(expected, sort_keys=True),
-        "MODEL": application["args"]["served_name"] if isinstance(args.plan.service, LlmService) else "",
+        "APP": args.plan.service.app,
+        "MODEL": application["args"]["served_name"] if isinstance(args.plan.service, ModelService) else "",
         "TIMEOUT_S": str(args.plan.service.start_timeout_seconds),
         "API_KEYS_FILE": f"{API_KEYS_DIRECTORY}/{CLIENT_KEY}" if args.plan.secrets.api_keys else "",
     }

@@ -19,6 +19,15 @@ CALL_TIMEOUT_S = 10.0
 # The first answer of a release may still warm something up.
 ANSWER_TIMEOUT_S = 120.0
 ACCOUNT = "/var/run/secrets/kubernetes.io/serviceaccount"
+# One small question for every app with a model: route and body.
+QUESTIONS: dict[str, tuple[str, dict[str, Any]]] = {
+    "llm": (
+        "/v1/chat/completions",
+        {"messages": [{"role": "user", "content": "Say hello."}], "max_tokens": 8, "temperature": 0},
+    ),
+    "embeddings": ("/v1/embeddings", {"input": "Hello."}),
+    "stable-diffusion": ("/v1/images/generations", {"prompt": "A red square.", "steps": 1}),
+}
 
 
 class ReleaseError(Exception):
@@ -34,6 +43,7 @@ class Check:
         self.release = env["RELEASE"]
         # What Ray must report as deployed: import path, arguments, runtime environment.
         self.expected = json.loads(env["EXPECTED_APPLICATION"])
+        self.app = env.get("APP", "")
         # Name of the model to ask, empty for applications without our API.
         self.model = env.get("MODEL", "")
         self.kubernetes_url = env.get("KUBERNETES_URL", "https://kubernetes.default.svc")
@@ -121,22 +131,14 @@ class Check:
     def _ask(self) -> str:
         if not self.model:
             return f"{self.name} is RUNNING"
-        question = {
-            "model": self.model,
-            "messages": [{"role": "user", "content": "Say hello."}],
-            "max_tokens": 8,
-            "temperature": 0,
-        }
+        route, question = QUESTIONS[self.app]
         answer = get_json(
-            self.service_url + "/v1/chat/completions",
+            self.service_url + route,
             token=self._api_key(),
-            body=question,
+            body={"model": self.model, **question},
             timeout_s=ANSWER_TIMEOUT_S,
         )
-        tokens = (answer.get("usage") or {}).get("completion_tokens", 0)
-        if tokens < 1:
-            raise OSError("its answer holds no token")
-        return f"{self.name} release {self.release} answered a question with {tokens} tokens"
+        return f"{self.name} release {self.release} answered a question with {evidence(answer)}"
 
     def _api_key(self) -> str:
         if not self.api_key_file:
@@ -187,6 +189,17 @@ def get_json(
     if not isinstance(value, dict):
         raise OSError("not a JSON object")
     return value
+
+
+def evidence(answer: dict[str, Any]) -> str:
+    """What an answer holds: tokens, or results. Raises `OSError` for nothing."""
+    tokens = (answer.get("usage") or {}).get("completion_tokens", 0)
+    if tokens > 0:
+        return f"{tokens} tokens"
+    results = [value for item in answer.get("data") or [] for value in item.values() if value]
+    if not results:
+        raise OSError("its answer holds no token and no result")
+    return f"{len(answer['data'])} result"
 
 
 def matches(expected: Any, deployed: Any) -> bool:

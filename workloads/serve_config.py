@@ -11,21 +11,24 @@ from typing import Any
 
 from infra.config_errors import ConfigError
 from infra.grace_periods import LONGEST_REQUEST_S, PROXY_GRACE_S
-from infra.service_config import BringYourOwnService, LlmService
-from serve_apps.llm.args import LlmArgs
+from infra.service_base import ModelService
+from infra.service_config import AnyService, BringYourOwnService, LlmService
+from workloads.app_args import app_args
 from workloads.placement import API_CPUS, Placement
 from workloads.serve_schema import unknown_keys
 
 SERVE_PORT = 8000
 
-LLM_IMPORT_PATH = "serve_apps.llm.app:build_app"
-# Names of the two deployments that it builds.
+_IMPORT_PATH = "serve_apps.{}.app:build_app"
+LLM_IMPORT_PATH = _IMPORT_PATH.format("llm")
+EMBEDDINGS_IMPORT_PATH = _IMPORT_PATH.format("embeddings")
+STABLE_DIFFUSION_IMPORT_PATH = _IMPORT_PATH.format("stable_diffusion")
+MODEL_IMPORT_PATHS = (LLM_IMPORT_PATH, EMBEDDINGS_IMPORT_PATH, STABLE_DIFFUSION_IMPORT_PATH)
+# Names of the two deployments that each of them builds.
 API_DEPLOYMENT = "Api"
 ENGINE_DEPLOYMENT = "Engine"
 
-_DEVICES = {"cpu": "cpu", "nvidia": "cuda", "neuron": "neuron"}
-
-# Share of the slots that may be busy before Serve adds a replica: above it, new requests start to queue
+# Share of what a replica works on together before Serve adds one: above it, new requests start to queue
 # while the next replica loads.
 _TARGET_SLOT_USE = 0.8
 # A replica is dear to start (minutes of model load), so it is not given up for a short lull.
@@ -38,14 +41,12 @@ _SERVE_SHUTDOWN_S = 20
 _OVERLOAD = {"status_code": 503, "retry_after_s": 1}
 
 
-def serve_config(
-    name: str, service: LlmService | BringYourOwnService, placement: Placement
-) -> dict[str, Any]:
+def serve_config(name: str, service: AnyService, placement: Placement) -> dict[str, Any]:
     """The whole Serve config of one service, without its release id. Raises `ConfigError`."""
     http_options: dict[str, Any] = {"host": "0.0.0.0", "port": SERVE_PORT}
-    if isinstance(service, LlmService):
+    if isinstance(service, ModelService):
         http_options["request_timeout_s"] = service.request_timeout_seconds + PROXY_GRACE_S
-        application = _llm_application(name, service, placement)
+        application = _model_application(name, service, placement)
     else:
         application = _own_application(name, service)
     config = {"proxy_location": "EveryNode", "http_options": http_options, "applications": [application]}
@@ -65,7 +66,7 @@ def with_release(config: Mapping[str, Any], release: str) -> dict[str, Any]:
     for application in config["applications"]:
         deployments = [
             deployment | {"user_config": {"release": release, **deployment.get("user_config", {})}}
-            if deployment["name"] == API_DEPLOYMENT and application["import_path"] == LLM_IMPORT_PATH
+            if deployment["name"] == API_DEPLOYMENT and application["import_path"] in MODEL_IMPORT_PATHS
             else deployment
             for deployment in application["deployments"]
         ]
@@ -73,27 +74,12 @@ def with_release(config: Mapping[str, Any], release: str) -> dict[str, Any]:
     return {**config, "applications": applications}
 
 
-def _llm_application(name: str, service: LlmService, placement: Placement) -> dict[str, Any]:
-    args = LlmArgs(
-        model=service.model,
-        served_name=service.served_name or name,
-        engine=service.engine or ("transformers-neuronx" if service.accelerator == "neuron" else "torch"),
-        device=_DEVICES[service.accelerator],  # pyright: ignore[reportArgumentType]
-        dtype=service.dtype,
-        tensor_parallel=service.tensor_parallel,
-        slots=service.slots,
-        max_model_len=service.max_model_len,
-        sampling=service.sampling,
-        max_queue=service.max_queue,
-        request_timeout_s=service.request_timeout_seconds,
-        step_timeout_s=service.step_timeout_seconds,
-        stream_interval_ms=service.stream_interval_milliseconds,
-        auth=service.auth,
-    )
+def _model_application(name: str, service: ModelService, placement: Placement) -> dict[str, Any]:
+    args = app_args(name, service)
     return {
         "name": name,
         "route_prefix": "/",
-        "import_path": LLM_IMPORT_PATH,
+        "import_path": _IMPORT_PATH.format(service.package),
         "args": args.model_dump(mode="json"),
         "runtime_env": _runtime_env(service.code_url),
         # The app writes one line a request itself, with its id and without its text.
@@ -102,21 +88,12 @@ def _llm_application(name: str, service: LlmService, placement: Placement) -> di
     }
 
 
-def _api_deployment(service: LlmService, placement: Placement) -> dict[str, Any]:
+def _api_deployment(service: ModelService, placement: Placement) -> dict[str, Any]:
     # Twice what the engines admit: a refusal by our API is an OpenAI error that says when to come back,
     # the proxy's is the last fence before memory.
-    admitted = 2 * (service.slots + service.max_queue) * service.replicas.max
+    admitted = 2 * (service.together + service.max_queue) * service.replicas.max
     replicas = min(2, placement.min_workers)
-    # Each replica counts by itself, so it gets its share: a key that comes to one of them more often is
-    # refused a little early, and none gets more than its budget.
-    limits = {
-        kind: limit / replicas
-        for kind, limit in (
-            ("requests", service.limits.requests_per_minute),
-            ("tokens", service.limits.tokens_per_minute),
-        )
-        if limit is not None
-    }
+    limits = _limits(service, replicas) if isinstance(service, LlmService) else {}
     return {
         "name": API_DEPLOYMENT,
         "num_replicas": replicas,
@@ -133,7 +110,17 @@ def _api_deployment(service: LlmService, placement: Placement) -> dict[str, Any]
     }
 
 
-def _engine_deployment(service: LlmService, placement: Placement) -> dict[str, Any]:
+def _limits(service: LlmService, api_replicas: int) -> dict[str, float]:
+    # Each replica counts by itself, so it gets its share: a key that comes to one of them more often is
+    # refused a little early, and none gets more than its budget.
+    said = (
+        ("requests", service.limits.requests_per_minute),
+        ("tokens", service.limits.tokens_per_minute),
+    )
+    return {kind: limit / api_replicas for kind, limit in said if limit is not None}
+
+
+def _engine_deployment(service: ModelService, placement: Placement) -> dict[str, Any]:
     actor_options: dict[str, Any] = {"num_cpus": service.cpus_per_replica}
     if placement.replica_neuron_cores:
         # Whole cores only: Ray sets NEURON_RT_VISIBLE_CORES from them.
@@ -145,10 +132,10 @@ def _engine_deployment(service: LlmService, placement: Placement) -> dict[str, A
         "name": ENGINE_DEPLOYMENT,
         **_scale(service),
         **spread,
-        "max_ongoing_requests": service.slots + service.max_queue,
+        "max_ongoing_requests": service.together + service.max_queue,
         # What waits in the API while no replica has room. Serve counts every arriving request as queued for a
         # moment, so a smaller number would refuse a burst that a replica has room for.
-        "max_queued_requests": service.slots + service.max_queue,
+        "max_queued_requests": service.together + service.max_queue,
         "health_check_period_s": _HEALTH_CHECK_PERIOD_S,
         "health_check_timeout_s": _HEALTH_CHECK_TIMEOUT_S,
         "graceful_shutdown_timeout_s": service.request_timeout_seconds + PROXY_GRACE_S,
@@ -158,7 +145,7 @@ def _engine_deployment(service: LlmService, placement: Placement) -> dict[str, A
     }
 
 
-def _scale(service: LlmService) -> dict[str, Any]:
+def _scale(service: ModelService) -> dict[str, Any]:
     bounds = service.replicas
     if bounds.min == bounds.max:
         return {"num_replicas": bounds.min}
@@ -166,7 +153,7 @@ def _scale(service: LlmService) -> dict[str, Any]:
         "autoscaling_config": {
             "min_replicas": bounds.min,
             "max_replicas": bounds.max,
-            "target_ongoing_requests": max(1.0, _TARGET_SLOT_USE * service.slots),
+            "target_ongoing_requests": max(1.0, _TARGET_SLOT_USE * service.together),
             "downscale_delay_s": _DOWNSCALE_DELAY_S,
         }
     }
@@ -183,9 +170,9 @@ def _own_application(name: str, service: BringYourOwnService) -> dict[str, Any]:
     }
 
 
-def longest_request_s(name: str, service: LlmService | BringYourOwnService) -> int:
+def longest_request_s(name: str, service: AnyService) -> int:
     """How long a replica may need to end its requests, seconds. Raises `ConfigError`."""
-    if isinstance(service, LlmService):
+    if isinstance(service, ModelService):
         return service.request_timeout_seconds
     longest = _SERVE_SHUTDOWN_S
     for index, deployment in enumerate(service.deployments):

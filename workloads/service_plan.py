@@ -16,7 +16,8 @@ import yaml
 from infra.bucket_layout import BucketLayout
 from infra.config import Secrets, StackConfig
 from infra.config_errors import ConfigError
-from infra.service_config import BringYourOwnService, LlmService
+from infra.service_base import ModelService
+from infra.service_config import AnyService, LlmService
 from workloads.availability import check_availability
 from workloads.capacity import Demand, check_capacity
 from workloads.cost import check_prices
@@ -40,7 +41,7 @@ class ServicePlan:
     """
 
     name: str
-    service: LlmService | BringYourOwnService
+    service: AnyService
     placement: Placement
     fit: Fit
     secrets: SecretNames
@@ -113,7 +114,7 @@ def _warn_of_engine(plan: ServicePlan) -> None:
 
 def plan_service(
     name: str,
-    service: LlmService | BringYourOwnService,
+    service: AnyService,
     secrets: SecretNames,
     *,
     store: StoreAccess | None = None,
@@ -157,8 +158,8 @@ def _store_access(stack: StackConfig) -> StoreAccess | None:
     return StoreAccess("gcs-store", tls=stack.store.kind == "elasticache")
 
 
-def _secret_names(service: LlmService | BringYourOwnService, secrets: Secrets) -> SecretNames:
-    needs_keys = isinstance(service, LlmService) and service.auth == "api-keys"
+def _secret_names(service: AnyService, secrets: Secrets) -> SecretNames:
+    needs_keys = isinstance(service, ModelService) and service.auth == "api-keys"
     return SecretNames(
         ray_auth="ray-auth",
         api_keys="api-keys" if needs_keys else None,

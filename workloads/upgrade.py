@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from infra.service_config import Service
+from infra.service_base import Service
 
 _CLUSTER = "spec.rayClusterConfig"
 # All of the Ray cluster's spec for which KubeRay would make a second one: everything but the number of

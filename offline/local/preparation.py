@@ -6,7 +6,7 @@ import functools
 import json
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,18 +19,33 @@ from offline.local.local_service import RAY_SERVICE_TYPE, LocalService, from_cus
 from offline.local.options import RunOptions
 from offline.local.processes import Command, ManagedProcess
 from offline.local.substitutions import ModelLimits, Substitution, adapt, share_one_machine
-from serve_apps.llm.args import MODEL_CACHE_ENV, LlmArgs
-from workloads.serve_config import LLM_IMPORT_PATH
+from serve_apps.environment import MODEL_CACHE_ENV
+from workloads.serve_config import MODEL_IMPORT_PATHS
+
+
+@dataclass(frozen=True)
+class LocalModel:
+    """The model to serve: its name, that under which clients know it, and the package of its app."""
+
+    app: str
+    name: str
+    served_name: str
+    has_keys: bool
+
+    @property
+    def chats(self) -> bool:
+        """Whether the chat page can talk to it."""
+        return self.app == "llm"
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What to deploy. `llm` are the arguments of the chat app, None for any other application."""
+    """What to deploy. `model` is None for an application that is not one of this project's."""
 
     service: LocalService
     serve_config: dict[str, Any]
     substitutions: list[Substitution]
-    llm: LlmArgs | None
+    model: LocalModel | None
 
 
 def model_cache(project_dir: Path) -> Path:
@@ -70,8 +85,9 @@ def make_plan(
     """
 
     @functools.cache
-    def prepare(model: str) -> Path:
-        return _prepared(model, run_program(_prepare_command(model, options.project_dir)), say)
+    def prepare(model: str, *, pipeline: bool = False) -> Path:
+        command = _prepare_command(model, options.project_dir, pipeline=pipeline)
+        return _prepared(model, run_program(command), say)
 
     service, shared = share_one_machine(service)
     serve_config, substitutions = adapt(
@@ -81,17 +97,25 @@ def make_plan(
         port=options.api.port,
         limits_of=lambda model: _limits(prepare(model)),
     )
-    llm = None
-    for application in serve_config["applications"]:
-        if application["import_path"] == LLM_IMPORT_PATH:
-            llm = LlmArgs.model_validate(application["args"])
-            prepare(llm.model)
-    return Plan(service, serve_config, shared + substitutions, llm)
+    found = [_model(application) for application in serve_config["applications"]]
+    model = next((model for model in found if model), None)
+    if model:
+        prepare(model.name, pipeline=model.app == "stable_diffusion")
+    return Plan(service, serve_config, shared + substitutions, model)
 
 
-def _prepare_command(model: str, project_dir: Path) -> Command:
+def _model(application: Mapping[str, Any]) -> LocalModel | None:
+    if application["import_path"] not in MODEL_IMPORT_PATHS:
+        return None
+    args = application["args"]
+    package = application["import_path"].split(".")[1]
+    return LocalModel(package, args["model"], args["served_name"], args["auth"] == "api-keys")
+
+
+def _prepare_command(model: str, project_dir: Path, *, pipeline: bool) -> Command:
     # A process of its own: a conversion takes a gigabyte, which the supervisor would never give back.
-    argv = [sys.executable, "-m", "serve_apps.llm.models", "prepare", model]
+    argv = [sys.executable, "-m", "serve_apps.models", "prepare", model]
+    argv += ["--pipeline"] if pipeline else []
     # Progress bars of downloads become lines here, so they may not come many times a second.
     extra = {MODEL_CACHE_ENV: str(model_cache(project_dir)), "TQDM_MININTERVAL": "5"}
     return Command("prepare-model", argv, {**os.environ, **extra})

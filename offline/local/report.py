@@ -14,7 +14,8 @@ from rich.console import Console
 from rich.markup import escape
 from rich.status import Status
 
-from offline.local.first_answer import QUESTION
+from offline.local.first_answer import QUESTIONS
+from offline.local.preparation import LocalModel
 from offline.local.substitutions import Substitution
 
 
@@ -76,7 +77,7 @@ class Summary:
     """What a user needs to know about a run that answers. `model` is None for an app without our API."""
 
     stack: str
-    model: str | None
+    model: LocalModel | None
     api_url: str
     ui_url: str | None
     dashboard_url: str
@@ -91,21 +92,20 @@ class Summary:
             ("API", f"{self.api_url}/v1" if self.model else self.api_url),
             ("Chat page", self.ui_url),
             ("Ray dashboard", f"{self.dashboard_url}  (it asks for the token in {self.token_file})"),
-            ("Model", self.model),
+            ("Model", self.model.served_name if self.model else None),
             ("Logs", str(self.logs)),
             ("Stop", self.stop),
         ]
         table = "\n".join(f"  {name:<14} {value}" for name, value in rows if value)
-        ask = f"\n\nAsk it something:\n\n{self._curl()}\n" if self.model else "\n"
+        ask = f"\n\nAsk it something:\n\n{self._curl(self.model)}\n" if self.model else "\n"
         return f"\nStack {self.stack} is running.\n\n{table}{ask}"
 
-    def _curl(self) -> str:
-        lines = [f"curl {self.api_url}/v1/chat/completions"]
+    def _curl(self, model: LocalModel) -> str:
+        question = QUESTIONS[model.app]
+        lines = [f"curl {self.api_url}{question.path}"]
         if self.api_keys_file:
             # Double quotes, so that the shell reads the key when the command runs.
             lines.append(f'-H "Authorization: Bearer $(cat {shlex.quote(str(self.api_keys_file))})"')
         lines.append("-H 'Content-Type: application/json'")
-        message = {"role": "user", "content": QUESTION}
-        body = json.dumps({"model": self.model, "messages": [message], "temperature": 0})
-        lines.append(f"-d {shlex.quote(body)}")
+        lines.append(f"-d {shlex.quote(json.dumps(question.of(model.served_name)))}")
         return "  " + " \\\n    ".join(lines)

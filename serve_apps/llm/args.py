@@ -9,6 +9,8 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PositiveInt, model_validator
 
+from serve_apps.environment import API_KEYS_FILE_ENV
+
 
 def _refuse_vllm(engine: object) -> object:
     """vLLM on Neuron would own its scheduler and cache: an `Engine` beside `SlotEngine`, not a runner."""
@@ -23,11 +25,6 @@ def _refuse_vllm(engine: object) -> object:
 EngineName = Annotated[Literal["torch", "transformers-neuronx"], BeforeValidator(_refuse_vllm)]
 Sampling = Literal["host", "device"]
 DType = Literal["float32", "bfloat16", "float16"]
-
-# The environment variables by which the place that runs the app hands it what must not stand in a serve
-# config. The RayService's pod template sets them; the local run sets them to its own files.
-API_KEYS_FILE_ENV = "NEURON_SERVE_API_KEYS_FILE"
-MODEL_CACHE_ENV = "NEURON_SERVE_MODEL_CACHE"
 
 
 class LlmArgs(BaseModel):
@@ -79,7 +76,7 @@ class LlmArgs(BaseModel):
         "each token of max_model_len.",
     )
     stream_interval_ms: int = Field(
-        default=0,
+        default=50,
         ge=0,
         le=1000,
         description="Shortest time between two pieces of a streamed answer, milliseconds; what comes in "

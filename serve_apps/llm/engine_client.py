@@ -9,12 +9,10 @@ from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from typing import Any, cast
 
-from ray.exceptions import RayActorError
-from ray.serve.exceptions import BackPressureError, RayServeException
 from ray.serve.handle import DeploymentHandle, DeploymentResponseGenerator
 
-from serve_apps.llm import errors
 from serve_apps.llm.engine import Event, Failed, GenerationRequest, TextDelta
+from serve_apps.replica_calls import EngineLostError, replica_errors
 
 logger = logging.getLogger(__name__)
 
@@ -22,10 +20,6 @@ logger = logging.getLogger(__name__)
 _MAX_RETRIES = 2
 # The engine watches a request's time itself; this side waits a little longer, so that its words win.
 _TIMEOUT_GRACE_S = 5.0
-
-
-class _EngineLostError(Exception):
-    """The replica that had the request is gone, or its engine is."""
 
 
 class EngineClient:
@@ -55,11 +49,9 @@ class EngineClient:
                             yield event
                         else:
                             held.append(event)
-            except _EngineLostError as error:
+            except EngineLostError:
                 if passed_on or not retries_left:
-                    raise errors.unavailable(
-                        "The engine stopped and is being replaced; try again shortly."
-                    ) from error
+                    raise
                 logger.warning("request_id=%s goes to another engine", request.request_id)
             else:
                 for event in held:
@@ -67,32 +59,19 @@ class EngineClient:
                 return
 
     async def _attempt(self, request: GenerationRequest, deadline: float) -> AsyncGenerator[Event, None]:
-        """Events of one call of one replica. Raises `ApiError` and `_EngineLostError`."""
+        """Events of one call of one replica. Raises `ApiError` and `EngineLostError`."""
         response = cast("DeploymentResponseGenerator[Event]", self._generate.remote(request))
         last: Event | None = None
-        try:
-            while event := await asyncio.wait_for(anext(response, None), deadline - time.monotonic()):
-                if isinstance(event, TextDelta):
-                    yield event
-                else:
-                    last = event  # kept back until the call has ended, or closing would cancel it
-        except (asyncio.CancelledError, GeneratorExit):
-            response.cancel()
-            raise
-        except BackPressureError as error:
-            raise errors.overloaded(
-                "Every engine has as many requests as it takes; try again shortly.",
-                status=error.status_code,
-                retry_after_s=error.retry_after_s,
-            ) from error
-        except asyncio.TimeoutError as error:
-            response.cancel()
-            raise errors.unavailable(
-                f"No engine answered within {self._request_timeout_s:g} s; try again later."
-            ) from error
-        except (RayActorError, RayServeException) as error:
-            logger.warning("an engine replica is gone: %s", type(error).__name__)
-            raise _EngineLostError from error
+        with replica_errors(self._request_timeout_s):
+            try:
+                while event := await asyncio.wait_for(anext(response, None), deadline - time.monotonic()):
+                    if isinstance(event, TextDelta):
+                        yield event
+                    else:
+                        last = event  # kept back until the call has ended, or closing would cancel it
+            except (asyncio.CancelledError, GeneratorExit, asyncio.TimeoutError):
+                response.cancel()
+                raise
         if last is None or (isinstance(last, Failed) and last.kind == "engine_gone"):
-            raise _EngineLostError
+            raise EngineLostError
         yield last

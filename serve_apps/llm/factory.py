@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from serve_apps.llm.args import LlmArgs
-from serve_apps.llm.models import resolve
 from serve_apps.llm.runners import Runner
 from serve_apps.llm.slot_engine import SlotEngine
+from serve_apps.models import resolve
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -31,7 +31,7 @@ class EngineConfigError(ValueError):
 def build_engine(args: LlmArgs) -> SlotEngine:
     """The engine that `args` describe, not started. May download or convert the model first.
 
-    Raises `EngineConfigError`, `serve_apps.llm.models.ModelError` for a model that cannot be had, or
+    Raises `EngineConfigError`, `serve_apps.models.ModelError` for a model that cannot be had, or
     `serve_apps.llm.runners.UnsupportedModelError` for one that the engine does not do.
     """
     _shorten_spinning()

@@ -16,7 +16,7 @@ from typing import Any
 from ray.serve.metrics import Counter, Gauge, Histogram
 
 from serve_apps.llm.engine import Engine, EngineStats
-from serve_apps.llm.request_log import RequestRecord
+from serve_apps.request_log import RequestRecord
 
 logger = logging.getLogger(__name__)
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from jinja2 import TemplateError
 from transformers import PreTrainedTokenizerFast
 
-from serve_apps.llm import errors
+from serve_apps import errors
 from serve_apps.llm.protocol import Message
 
 DEFAULT_COMPLETION_TOKENS = 16

@@ -1,6 +1,6 @@
 """What clients may send: OpenAI's request bodies, strictly typed.
 
-Every parameter of OpenAI's is supported, or accepted while its value changes nothing (`_only`), or refused
+Every parameter of OpenAI's is supported, or accepted while its value changes nothing (`only`), or refused
 with the way out. None is ignored, and neither is one that OpenAI does not know.
 
 `null` means "not given", as it does at OpenAI. One extension: `top_k`, as vLLM and others have it.
@@ -8,60 +8,24 @@ with the way out. None is ignored, and neither is one that OpenAI does not know.
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, TypeVar, cast
+from typing import Annotated, Literal, cast
 
 from pydantic import (
-    BaseModel,
     BeforeValidator,
-    ConfigDict,
     Field,
-    GetCoreSchemaHandler,
-    GetJsonSchemaHandler,
     TypeAdapter,
     ValidationError,
     ValidationInfo,
     field_validator,
 )
-from pydantic.json_schema import JsonSchemaValue
-from pydantic_core import CoreSchema, PydanticCustomError, core_schema, to_json
+from pydantic_core import PydanticCustomError
 
-from serve_apps.llm import errors
+from serve_apps import errors
 from serve_apps.llm.runners import SamplingParams
+from serve_apps.strict_json import StrictModel, only
 
 _INT64 = 2**63
 _INT32_MAX = 2**31 - 1
-
-
-class _only:  # noqa: N801 - used as a function in annotations
-    """Accept the values that change nothing (and null), refuse the others with what to do instead."""
-
-    def __init__(self, *neutral: object, instead: str) -> None:
-        self._neutral = neutral
-        self._instead = instead
-
-    def __get_pydantic_core_schema__(self, source: object, handler: GetCoreSchemaHandler) -> CoreSchema:
-        return core_schema.no_info_after_validator_function(self._check, handler(source))
-
-    def __get_pydantic_json_schema__(
-        self, schema: CoreSchema, handler: GetJsonSchemaHandler
-    ) -> JsonSchemaValue:
-        # A field that may be null is typed `object`, which says nothing in JSON schema.
-        nullable = not handler(schema)
-        return {"enum": [*self._neutral, None] if nullable else list(self._neutral)}
-
-    def _check(self, value: object) -> object:
-        if value is None or any(_equal(value, harmless) for harmless in self._neutral):
-            return value
-        accepted = " or ".join(to_json(harmless).decode() for harmless in self._neutral)
-        raise PydanticCustomError(
-            "unsupported_value",
-            "only {accepted} is supported; {instead}" if accepted else "not supported; {instead}",
-            {"accepted": accepted, "instead": self._instead},
-        )
-
-
-def _equal(left: object, right: object) -> bool:
-    return left == right and isinstance(left, bool) == isinstance(right, bool)
 
 
 def _as_integer(value: object) -> object:
@@ -109,18 +73,10 @@ def _is_token_ids(value: object) -> bool:
     return isinstance(value, list) and all(type(item) is int for item in cast("list[object]", value))
 
 
-class _Strict(BaseModel):
-    """No unknown keys, no string that becomes a number, no NaN, and no prompt in an error."""
-
-    model_config = ConfigDict(
-        extra="forbid", strict=True, frozen=True, allow_inf_nan=False, hide_input_in_errors=True
-    )
-
-
-class TextPart(_Strict):
+class TextPart(StrictModel):
     """A piece of a message's content."""
 
-    type: Annotated[str, _only("text", instead="this model reads text, no images, audio or files")]
+    type: Annotated[str, only("text", instead="this model reads text, no images, audio or files")]
     text: str
 
 
@@ -134,17 +90,17 @@ _OnePrompt = _Prompt | Annotated[list[_Prompt], Field(min_length=1, max_length=1
 _NO_TOOLS = "tools are not supported, describe them in the messages"
 
 
-class Message(_Strict):
+class Message(StrictModel):
     """One turn of a chat. The parameters below `content` are those an earlier answer may carry back."""
 
     role: Literal["system", "developer", "user", "assistant"]
     content: Annotated[list[TextPart], BeforeValidator(_as_parts, json_schema_input_type=_Content)]
-    name: Annotated[object, _only(instead="write the name into the content")] = None
-    refusal: Annotated[object, _only(instead="write it into the content")] = None
-    audio: Annotated[object, _only(instead="send its text as the content")] = None
-    annotations: Annotated[object, _only([], instead="remove them")] = None
-    tool_calls: Annotated[object, _only([], instead=_NO_TOOLS)] = None
-    function_call: Annotated[object, _only(instead=_NO_TOOLS)] = None
+    name: Annotated[object, only(instead="write the name into the content")] = None
+    refusal: Annotated[object, only(instead="write it into the content")] = None
+    audio: Annotated[object, only(instead="send its text as the content")] = None
+    annotations: Annotated[object, only([], instead="remove them")] = None
+    tool_calls: Annotated[object, only([], instead=_NO_TOOLS)] = None
+    function_call: Annotated[object, only(instead=_NO_TOOLS)] = None
 
     @classmethod
     def of_user(cls, text: str) -> Message:
@@ -157,14 +113,14 @@ class Message(_Strict):
         return "\n".join(part.text for part in self.content)
 
 
-class StreamOptions(_Strict):
+class StreamOptions(StrictModel):
     """How a stream is framed; without `stream` nothing changes."""
 
     include_usage: bool | None = None
-    include_obfuscation: Annotated[object, _only(False, instead="this server adds no padding")] = None
+    include_obfuscation: Annotated[object, only(False, instead="this server adds no padding")] = None
 
 
-class GenerationParameters(_Strict):
+class GenerationParameters(StrictModel):
     """What both routes take."""
 
     model: str = Field(min_length=1)
@@ -184,10 +140,10 @@ class GenerationParameters(_Strict):
     stream: bool | None = None
     stream_options: StreamOptions | None = None
 
-    n: Annotated[object, _only(1, instead="send the request several times")] = None
-    presence_penalty: Annotated[object, _only(0, instead="use temperature or top_p for variety")] = None
-    frequency_penalty: Annotated[object, _only(0, instead="use temperature or top_p for variety")] = None
-    logit_bias: Annotated[object, _only({}, instead="say in the prompt what to avoid")] = None
+    n: Annotated[object, only(1, instead="send the request several times")] = None
+    presence_penalty: Annotated[object, only(0, instead="use temperature or top_p for variety")] = None
+    frequency_penalty: Annotated[object, only(0, instead="use temperature or top_p for variety")] = None
+    logit_bias: Annotated[object, only({}, instead="say in the prompt what to avoid")] = None
     user: str | None = None
 
     @property
@@ -217,30 +173,30 @@ class ChatRequest(GenerationParameters):
     messages: list[Message] = Field(min_length=1)
     max_completion_tokens: Annotated[int, Field(ge=1), _INTEGRAL] | None = None
 
-    audio: Annotated[object, _only(instead="this model writes only text")] = None
-    function_call: Annotated[object, _only("none", "auto", instead=_NO_TOOLS)] = None
-    functions: Annotated[object, _only([], instead=_NO_TOOLS)] = None
-    logprobs: Annotated[object, _only(False, instead="leave it out")] = None
+    audio: Annotated[object, only(instead="this model writes only text")] = None
+    function_call: Annotated[object, only("none", "auto", instead=_NO_TOOLS)] = None
+    functions: Annotated[object, only([], instead=_NO_TOOLS)] = None
+    logprobs: Annotated[object, only(False, instead="leave it out")] = None
     metadata: dict[str, str] | None = None
-    modalities: Annotated[object, _only(["text"], instead="this model writes only text")] = None
-    moderation: Annotated[object, _only(instead="moderate in the client")] = None
+    modalities: Annotated[object, only(["text"], instead="this model writes only text")] = None
+    moderation: Annotated[object, only(instead="moderate in the client")] = None
     parallel_tool_calls: bool | None = None
-    prediction: Annotated[object, _only(instead="leave it out")] = None
+    prediction: Annotated[object, only(instead="leave it out")] = None
     prompt_cache_key: str | None = None
-    prompt_cache_options: Annotated[object, _only({}, instead="leave it out")] = None
-    prompt_cache_retention: Annotated[object, _only("in_memory", instead="leave it out")] = None
-    reasoning_effort: Annotated[object, _only("none", instead="ask for steps in the messages")] = None
+    prompt_cache_options: Annotated[object, only({}, instead="leave it out")] = None
+    prompt_cache_retention: Annotated[object, only("in_memory", instead="leave it out")] = None
+    reasoning_effort: Annotated[object, only("none", instead="ask for steps in the messages")] = None
     response_format: Annotated[
-        object, _only({"type": "text"}, instead="describe the format in the messages")
+        object, only({"type": "text"}, instead="describe the format in the messages")
     ] = None
     safety_identifier: str | None = None
-    service_tier: Annotated[object, _only("auto", "default", instead="leave it out")] = None
-    store: Annotated[object, _only(False, instead="nothing is stored, keep the answer in the client")] = None
-    tool_choice: Annotated[object, _only("none", "auto", instead=_NO_TOOLS)] = None
-    tools: Annotated[object, _only([], instead=_NO_TOOLS)] = None
-    top_logprobs: Annotated[object, _only(0, instead="leave it out")] = None
-    verbosity: Annotated[object, _only("medium", instead="say in the messages how long to be")] = None
-    web_search_options: Annotated[object, _only(instead="put what was found into the messages")] = None
+    service_tier: Annotated[object, only("auto", "default", instead="leave it out")] = None
+    store: Annotated[object, only(False, instead="nothing is stored, keep the answer in the client")] = None
+    tool_choice: Annotated[object, only("none", "auto", instead=_NO_TOOLS)] = None
+    tools: Annotated[object, only([], instead=_NO_TOOLS)] = None
+    top_logprobs: Annotated[object, only(0, instead="leave it out")] = None
+    verbosity: Annotated[object, only("medium", instead="say in the messages how long to be")] = None
+    web_search_options: Annotated[object, only(instead="put what was found into the messages")] = None
 
     @field_validator("max_completion_tokens")
     @classmethod
@@ -260,28 +216,19 @@ class CompletionRequest(GenerationParameters):
 
     prompt: Annotated[str | list[int], BeforeValidator(_one_prompt, json_schema_input_type=_OnePrompt)]
 
-    best_of: Annotated[object, _only(1, instead="send the request several times")] = None
-    echo: Annotated[object, _only(False, instead="put the prompt before the answer in the client")] = None
-    logprobs: Annotated[object, _only(instead="leave it out")] = None
-    suffix: Annotated[object, _only("", instead="put what follows into the prompt")] = None
+    best_of: Annotated[object, only(1, instead="send the request several times")] = None
+    echo: Annotated[object, only(False, instead="put the prompt before the answer in the client")] = None
+    logprobs: Annotated[object, only(instead="leave it out")] = None
+    suffix: Annotated[object, only("", instead="put what follows into the prompt")] = None
 
 
-class InferQuery(_Strict):
+class InferQuery(StrictModel):
     """`GET /infer`: one user message."""
 
     sentence: str = Field(min_length=1)
 
 
 _Sentence = TypeAdapter(Annotated[str, Field(min_length=1, strict=True)])
-_Request = TypeVar("_Request", bound=BaseModel)
-
-
-def parse(model: type[_Request], body: bytes) -> _Request:
-    """`body` as a request. Raises `ApiError` (400) that names the parameter at fault."""
-    try:
-        return model.model_validate_json(body)
-    except ValidationError as error:
-        raise errors.from_validation(error.errors(include_url=False)) from None
 
 
 def parse_sentence(body: bytes) -> str:

@@ -15,8 +15,8 @@ from playwright.sync_api import Locator, Page, expect
 
 from chat_ui.app import create_app
 from chat_ui.settings import Settings
+from serve_apps.auth import ApiKeys
 from serve_apps.llm.api import create_api
-from serve_apps.llm.auth import ApiKeys
 from serve_apps.llm.engine import Event, Failed, Finished, GenerationRequest, TextDelta
 from serve_apps.llm.prompts import Prompts, load_tokenizer
 from tests.e2e.conftest import Stack
@@ -48,7 +48,7 @@ class SlowEngine(ScriptedEngine):
     """Takes its time between two pieces, as a model does."""
 
     async def generate(self, request: GenerationRequest, *, streamed: bool) -> AsyncGenerator[Event, None]:
-        async with aclosing(super().generate(request)) as events:
+        async with aclosing(super().generate(request, streamed=streamed)) as events:
             async for event in events:
                 yield event
                 await asyncio.sleep(0.02)

@@ -6,8 +6,7 @@ import os
 import signal
 import socket
 import subprocess
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import httpx
@@ -18,15 +17,9 @@ import yaml
 
 from offline.local.state import RunState, StateDirectory
 from tests.e2e.conftest import ROOT, START_TIMEOUT_S, Stack
+from tests.waiting import wait_until
 
 MODEL = "smollm2-135m-instruct"
-
-
-def wait_until(condition: Callable[[], object], what: str) -> None:
-    deadline = time.monotonic() + START_TIMEOUT_S
-    while not condition():
-        assert time.monotonic() < deadline, f"{what} did not come"
-        time.sleep(0.1)
 
 
 # --- a run that answers --------------------------------------------------------------------------------

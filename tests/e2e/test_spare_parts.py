@@ -13,7 +13,8 @@ from offline.errors import OfflineError
 from offline.ha.hurt import PARTS
 from offline.ha.store import find_server
 from tests.e2e.conftest import START_TIMEOUT_S, Stack
-from tests.e2e.test_local_run import MODEL, wait_until
+from tests.e2e.test_local_run import MODEL
+from tests.waiting import wait_until
 
 pytestmark = pytest.mark.slow
 

@@ -16,7 +16,8 @@ from typing import Any
 import pytest
 
 from offline.__main__ import main
-from tests.graph.test_offline_cli import CHECKOUT, wait_for
+from tests.graph.test_offline_cli import CHECKOUT
+from tests.waiting import wait_until
 
 THING = """
 import pulumi
@@ -233,14 +234,14 @@ def test_a_signal_leaves_neither_process_nor_worktree(
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
     )
-    wait_for(lambda: (small / "pid").exists() and (small / "pid").read_text() != "")
+    wait_until(lambda: (small / "pid").exists() and (small / "pid").read_text() != "")
     assert worktrees(small) > 1
     process.send_signal(number)
     _, complaint = process.communicate(timeout=180)
     assert process.returncode == code
     assert b"Traceback" not in complaint
     child = int((small / "pid").read_text())
-    wait_for(lambda: not Path(f"/proc/{child}").exists())
+    wait_until(lambda: not Path(f"/proc/{child}").exists())
     assert worktrees(small) == 1
     assert list(temporary.iterdir()) == []
 

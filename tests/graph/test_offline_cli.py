@@ -7,15 +7,14 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
-from typing import Any
 
 import pytest
 import yaml
 
 from offline.graph import Graph
 from tests.graph.conftest import Evaluated, MakeProject
+from tests.waiting import wait_until
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 
@@ -192,17 +191,10 @@ def test_ctrl_c_is_quiet_and_leaves_no_process(make_project: MakeProject) -> Non
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
     )
-    wait_for(lambda: (project / "pid").exists() and (project / "pid").read_text() != "")
+    wait_until(lambda: (project / "pid").exists() and (project / "pid").read_text() != "")
     process.send_signal(signal.SIGINT)
     output, complaint = process.communicate(timeout=60)
     assert process.returncode == 128 + signal.SIGINT
     assert (output, complaint) == (b"", b"")
     child = int((project / "pid").read_text())
-    wait_for(lambda: not Path(f"/proc/{child}").exists())
-
-
-def wait_for(condition: Any, limit_s: float = 60) -> None:
-    deadline = time.monotonic() + limit_s
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
+    wait_until(lambda: not Path(f"/proc/{child}").exists())

@@ -12,8 +12,8 @@ from offline.ha.hosts import Hosts, Loopback, Namespaces
 from offline.ha.spares import WORKERS
 from offline.local.local_service import LocalService
 from offline.local.ray_cluster import HEAD
-from serve_apps.llm.args import MODEL_CACHE_ENV
-from serve_apps.llm.model_files import model_cache
+from serve_apps.environment import MODEL_CACHE_ENV
+from serve_apps.model_files import model_cache
 from tests.ha.experiment import ROOT
 from tests.ha.paced_app import DIRECTORY_ENV
 

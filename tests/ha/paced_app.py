@@ -17,9 +17,9 @@ from tokenizers import Tokenizer
 
 from serve_apps.llm.app import application
 from serve_apps.llm.args import LlmArgs
-from serve_apps.llm.models import resolve
 from serve_apps.llm.runners import Capabilities, Prefill, Row, Sampled
 from serve_apps.llm.slot_engine import SlotEngine
+from serve_apps.models import resolve
 
 IMPORT_PATH = "tests.ha.paced_app:build_app"
 STEP_S_ENV = "NEURON_SERVE_TEST_STEP_S"

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import shutil
 import subprocess
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -13,6 +12,7 @@ import pytest
 from offline.ha import harm
 from offline.ha.store import PRIMARY, REPLICA, SERVERS, Store
 from offline.local.processes import ManagedProcess
+from tests.waiting import wait_until
 
 
 @pytest.fixture(params=SERVERS)
@@ -31,13 +31,6 @@ def started() -> Iterator[list[ManagedProcess]]:
         program.kill()
 
 
-def until(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 30
-    while not condition():
-        assert time.monotonic() < deadline, "it did not happen in time"
-        time.sleep(0.05)
-
-
 def ask(store: Store, *words: str, password: str | None = None, tls: bool = True) -> str:
     argv = [store.server.replace("-server", "-cli"), "-h", "127.0.0.1", "-p", str(store.port), *words]
     argv[1:1] = ["--tls", "--cacert", str(store.ca)] if tls else []
@@ -52,13 +45,13 @@ def test_a_replica_takes_over_with_everything(
     store = Store(tmp_path, "127.0.0.1", server=server)
     for name in (PRIMARY, REPLICA):
         started.append(ManagedProcess(store.command(name), logs=tmp_path, cwd=tmp_path))
-        until(lambda name=name: store.answers(name))
+        wait_until(lambda name=name: store.answers(name))
     assert store.address == f"rediss://127.0.0.1:{store.port}"
     assert "OK" in ask(store, "SET", "state", "of the head", password=store.password)
     harm.kill(started[0].identity)
     assert not store.answers()
     store.promote_replica()
-    until(store.answers)
+    wait_until(store.answers)
     assert "of the head" in ask(store, "GET", "state", password=store.password)
     assert store.keys() == 1
 
@@ -67,7 +60,7 @@ def test_it_wants_the_password_and_tls(server: str, tmp_path: Path, started: lis
     store = Store(tmp_path, "127.0.0.1", server=server)
     program = ManagedProcess(store.command(PRIMARY), logs=tmp_path, cwd=tmp_path)
     started.append(program)
-    until(store.answers)
+    wait_until(store.answers)
     assert "NOAUTH" in ask(store, "PING")
     assert "PONG" not in ask(store, "PING", password=store.password, tls=False)
     assert store.password not in Path(f"/proc/{program.pid}/cmdline").read_text()

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 
-from serve_apps.llm.model_package import write_rope_theta
+from serve_apps.model_package import write_rope_theta
 
 SITE = Path(__file__).parent / "site"
 VOCABULARY = 97

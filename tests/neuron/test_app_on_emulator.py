@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import socket
-import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -15,25 +13,14 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from offline.local.ports import free_ports
 from tests.neuron.conftest import SITE
+from tests.waiting import wait_until
 
 MODEL = "smollm2-135m"
 CORES, TENSOR_PARALLEL = 4, 2
 QUESTION: Any = [{"role": "user", "content": "What is the capital of France?"}]
 ROOT = Path(__file__).parents[2]
-
-
-def wait_for(condition: Callable[[], object], timeout_s: float = 240.0) -> None:
-    deadline = time.monotonic() + timeout_s
-    while not condition():
-        assert time.monotonic() < deadline, "it did not happen in time"
-        time.sleep(0.5)
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
 
 
 def application(model_dir: Path, name: str, sampling: str) -> dict[str, Any]:
@@ -72,15 +59,15 @@ def url(model_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[s
         environment.setenv("NEURON_COMPILE_CACHE_URL", str(tmp_path_factory.mktemp("compile-cache")))
         import ray
 
+        dashboard_port, port = free_ports(2, "127.0.0.1")
         context = ray.init(
             num_cpus=2,
             resources={"neuron_cores": CORES},
             dashboard_host="127.0.0.1",
-            dashboard_port=free_port(),
+            dashboard_port=dashboard_port,
             log_to_driver=False,
         )
         try:
-            port = free_port()
             dashboard = f"http://{context.dashboard_url}/api/serve/applications/"
             config = {
                 "proxy_location": "HeadOnly",
@@ -95,7 +82,7 @@ def url(model_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[s
                     assert state["status"] != "DEPLOY_FAILED", state["message"]
                 return len(found) == 2 and all(state["status"] == "RUNNING" for state in found.values())
 
-            wait_for(running)
+            wait_until(running, "both applications", timeout_s=240)
             yield f"http://127.0.0.1:{port}"
         finally:
             ray.shutdown()

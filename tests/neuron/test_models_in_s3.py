@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 
-from serve_apps.llm import model_bucket
-from serve_apps.llm.args import MODEL_CACHE_ENV
-from serve_apps.llm.model_files import ModelError
-from serve_apps.llm.models import resolve, resolve_tokenizer
+from serve_apps import model_bucket
+from serve_apps.environment import MODEL_CACHE_ENV
+from serve_apps.model_files import ModelError
+from serve_apps.models import resolve, resolve_tokenizer
 from tests.neuron.s3 import s3_server
 from tests.neuron.test_neuronx_runner import loaded
 
@@ -163,7 +163,7 @@ def test_graphs_in_the_bucket_are_found_by_the_next_replica(
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    caplog.set_level(logging.INFO, logger="serve_apps.llm")
+    caplog.set_level(logging.INFO, logger="serve_apps")
     monkeypatch.setenv("NEURON_COMPILE_CACHE_URL", f"s3://{BUCKET}/neuron-compile-cache")
     loaded(tiny_llama)
     loaded(tiny_llama)
@@ -177,7 +177,7 @@ def test_graphs_in_the_bucket_are_found_by_the_next_replica(
 def test_a_cache_that_cannot_be_listed_does_not_stop_a_start(
     emulator: Any, tiny_llama: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    caplog.set_level(logging.INFO, logger="serve_apps.llm")
+    caplog.set_level(logging.INFO, logger="serve_apps")
     from serve_apps.llm.runners.neuronx_cache import CompileCache
 
     def refused(_: Any) -> Any:

@@ -17,8 +17,8 @@ from serve_apps.llm.runners import Prefill, Row, SamplingParams, UnsupportedMode
 from serve_apps.llm.runners.checked import CheckedRunner
 from serve_apps.llm.runners.neuronx import NeuronxRunner
 from serve_apps.llm.runners.neuronx_buckets import context_buckets, token_buckets
-from serve_apps.llm.runners.neuronx_library import NeuronCoresError
 from serve_apps.llm.scheduler import Scheduler
+from serve_apps.neuron_library import NeuronCoresError
 from tests.neuron.conftest import VOCABULARY, generated, save_tiny_model
 
 GREEDY = SamplingParams(temperature=0)
@@ -239,7 +239,7 @@ def test_a_model_in_several_files_is_loaded(emulator: Any, tmp_path: Path) -> No
     (tmp_path / "model.safetensors").unlink()
     model.save_pretrained(tmp_path, max_shard_size="40KB")
     assert len(list(tmp_path.glob("model-*.safetensors"))) > 1
-    from serve_apps.llm.model_package import write_rope_theta
+    from serve_apps.model_package import write_rope_theta
 
     write_rope_theta(tmp_path)
     assert answers(loaded(tmp_path), [PROMPTS[2]], [6], [0]) == [whole]

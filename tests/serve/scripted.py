@@ -13,6 +13,7 @@ import uvicorn
 from fastapi import FastAPI
 
 from serve_apps.llm.engine import Event, Finished, GenerationRequest, TextDelta
+from tests.waiting import wait_until
 
 HANG = "hang"  # a step of a script that never comes
 
@@ -55,10 +56,7 @@ class ScriptedEngine:
         self.closed.clear()
 
     def wait_until_closed(self, timeout_s: float = 10.0) -> None:
-        deadline = time.monotonic() + timeout_s
-        while not self.closed:
-            assert time.monotonic() < deadline, "the engine's iterator was never closed"
-            time.sleep(0.01)
+        wait_until(lambda: self.closed, "the end of the iterator", timeout_s=timeout_s)
 
 
 @contextmanager

@@ -12,10 +12,10 @@ import openai
 import pytest
 from starlette.types import Message
 
+from serve_apps.errors import overloaded, unavailable
 from serve_apps.llm.engine import Failed, Finished, TextDelta
-from serve_apps.llm.errors import overloaded, unavailable
 from serve_apps.llm.runners import SamplingParams
-from serve_apps.llm.transport import EventStream
+from serve_apps.transport import EventStream
 from tests.serve.conftest import MAX_MODEL_LEN, MODEL, Api
 from tests.serve.scripted import HANG, PARIS
 

@@ -11,12 +11,13 @@ import httpx
 import openai
 import pytest
 
+from serve_apps.auth import ApiKeys
+from serve_apps.budgets import Budgets
 from serve_apps.llm.api import create_api
-from serve_apps.llm.auth import ApiKeys
-from serve_apps.llm.budgets import Budgets
 from serve_apps.llm.prompts import Prompts
 from tests.serve.conftest import MODEL, Api
 from tests.serve.scripted import ScriptedEngine, serving
+from tests.waiting import wait_until
 
 QUESTION = [{"role": "user", "content": "What is the capital of France?"}]
 
@@ -46,6 +47,8 @@ class TestRequestIds:
             )
             list(answer)
             api.http.get("/nowhere/secret%0Aline")
+            # A line is written when the last byte is on its way: the client may have it first.
+            wait_until(lambda: len(caplog.messages) == 2)
         line, other = caplog.messages
         assert line.startswith(
             f"request_id=trace-43 model={MODEL} POST /v1/chat/completions status=200 finish_reason=stop "

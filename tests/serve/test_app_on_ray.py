@@ -8,9 +8,7 @@ from __future__ import annotations
 import copy
 import os
 import signal
-import socket
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,9 +18,11 @@ import httpx
 import openai
 import pytest
 
-from serve_apps.llm.args import API_KEYS_FILE_ENV
+from offline.local.ports import free_ports
+from serve_apps.environment import API_KEYS_FILE_ENV
 from serve_apps.llm.engine import EngineStats
 from tests.serve import observed
+from tests.waiting import wait_until
 
 MODEL = "smollm2-135m"
 KEY = "sk-test"
@@ -52,7 +52,7 @@ class Deployed:
     def deploy(self, release: str) -> None:
         self.config["applications"][0]["deployments"][0]["user_config"] = {"release": release}
         httpx.put(self.dashboard, json=self.config, timeout=60).raise_for_status()
-        wait_for(lambda: self.status()["status"] == "RUNNING" and self.release() == release)
+        wait_until(lambda: self.status()["status"] == "RUNNING" and self.release() == release)
 
     def release(self) -> str | None:
         answer = self.http("GET", "/health", key=None)
@@ -74,19 +74,6 @@ class Deployed:
         return serve.get_deployment_handle("Engine", app_name="llm").stats.remote().result(timeout_s=30)
 
 
-def wait_for(condition: Callable[[], object], timeout_s: float = 120.0) -> None:
-    deadline = time.monotonic() + timeout_s
-    while not condition():
-        assert time.monotonic() < deadline, "it did not happen in time"
-        time.sleep(0.1)
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
-
-
 def serve_config(model_dir: Path, port: int) -> dict[str, Any]:
     return {
         "proxy_location": "HeadOnly",
@@ -99,6 +86,7 @@ def serve_config(model_dir: Path, port: int) -> dict[str, Any]:
                 "args": {
                     "model": str(model_dir),
                     "served_name": MODEL,
+                    "stream_interval_ms": 0,
                     "dtype": "float32",
                     "slots": SLOTS,
                     "max_queue": MAX_QUEUE,
@@ -129,14 +117,14 @@ def app(model_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[D
         environment.setenv(API_KEYS_FILE_ENV, str(keys_file))
         import ray
 
+        dashboard_port, port = free_ports(2, "127.0.0.1")
         context = ray.init(
             num_cpus=2,
             dashboard_host="127.0.0.1",
-            dashboard_port=free_port(),
+            dashboard_port=dashboard_port,
             log_to_driver=False,
             _system_config={"metrics_report_interval_ms": 1000},
         )
-        port = free_port()
         try:
             deployed = Deployed(
                 f"http://127.0.0.1:{port}",
@@ -249,7 +237,7 @@ def test_a_client_that_leaves_frees_its_slot(app: Deployed, stream: bool) -> Non
         impatient = app.client.with_options(timeout=2)
         with pytest.raises(openai.APITimeoutError):
             impatient.chat.completions.create(model=MODEL, messages=STORY, max_tokens=400, seed=1)
-    wait_for(lambda: app.engine_stats().slots_in_use == 0, timeout_s=20)
+    wait_until(lambda: app.engine_stats().slots_in_use == 0, timeout_s=20)
     assert app.engine_stats().finished == finished
 
 
@@ -263,10 +251,10 @@ def test_every_documented_metric_is_exported_with_plausible_values(app: Deployed
         return observed.total(now, name, **labels) - observed.total(before, name, **labels)
 
     chat = {"model": MODEL, "deployment": "Api", "route": "/v1/chat/completions", "status": "200"}
-    wait_for(lambda: grown("ray_neuron_serve_requests_total", **chat) >= 1, timeout_s=60)
+    wait_until(lambda: grown("ray_neuron_serve_requests_total", **chat) >= 1, timeout_s=60)
     unknown = {"route": "/v1/completions", "status": "404", "finish_reason": "model_not_found"}
-    wait_for(lambda: grown("ray_neuron_serve_requests_total", **unknown) >= 1, timeout_s=60)
-    wait_for(lambda: grown("ray_neuron_serve_generation_tokens_total") >= 7, timeout_s=60)
+    wait_until(lambda: grown("ray_neuron_serve_requests_total", **unknown) >= 1, timeout_s=60)
+    wait_until(lambda: grown("ray_neuron_serve_generation_tokens_total") >= 7, timeout_s=60)
     samples = observed.scrape(app.metrics_port)
     for name, kind in observed.documented_metrics().items():
         if kind == "histogram":
@@ -305,7 +293,7 @@ def test_no_prompt_and_no_key_is_in_any_log(app: Deployed) -> None:
     marked = {"x-request-id": "trace-of-the-end"}
     assert app.http("POST", path, json=asked, headers=marked).status_code == 200
     replicas = app.logs / "serve"
-    wait_for(lambda: len(observed.files_with(replicas, "request_id=trace-of-the-end")) == 2, timeout_s=30)
+    wait_until(lambda: len(observed.files_with(replicas, "request_id=trace-of-the-end")) == 2, timeout_s=30)
     assert observed.files_with(app.logs, prompt, key, KEY) == []
 
 
@@ -327,7 +315,7 @@ def test_a_killed_engine_is_replaced_and_costs_only_the_stream_that_had_begun(ap
     assert next(iter(story)).choices
     with ThreadPoolExecutor() as threads:
         waiting = threads.submit(app.http, "POST", "/v1/completions", json=endless)
-        wait_for(lambda: app.engine_stats().slots_in_use == 2)
+        wait_until(lambda: app.engine_stats().slots_in_use == 2)
         os.kill(pid, signal.SIGKILL)
         with pytest.raises(openai.APIError, match="being replaced"):
             list(story)

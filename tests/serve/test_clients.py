@@ -14,8 +14,8 @@ from typing import Any
 
 import pytest
 
+from serve_apps.auth import ApiKeys
 from serve_apps.llm.api import create_api
-from serve_apps.llm.auth import ApiKeys
 from serve_apps.llm.engine import Failed
 from serve_apps.llm.prompts import Prompts
 from tests.serve.conftest import MODEL

@@ -14,8 +14,8 @@ from hypothesis import HealthCheck, settings
 from schemathesis.checks import CHECKS
 from schemathesis.core.transport import Response
 
+from serve_apps.auth import ApiKeys
 from serve_apps.llm.api import create_api
-from serve_apps.llm.auth import ApiKeys
 from serve_apps.llm.openapi import describe
 from serve_apps.llm.prompts import Prompts, load_tokenizer
 from tests.serve.conftest import MODEL

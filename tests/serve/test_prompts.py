@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from transformers import PreTrainedTokenizerFast
 
-from serve_apps.llm.errors import ApiError
+from serve_apps.errors import ApiError
 from serve_apps.llm.prompts import Prompts, load_tokenizer
 from serve_apps.llm.protocol import Message, TextPart
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import socket
 from collections.abc import AsyncGenerator, Iterator
@@ -23,7 +24,7 @@ from serve_apps.llm.protocol import ChatRequest, CompletionRequest
 from serve_apps.llm.runners import Capabilities
 from serve_apps.llm.runners.checked import CheckedRunner
 from serve_apps.llm.slot_engine import SlotEngine
-from serve_apps.llm.transport import EventStream
+from serve_apps.transport import EventStream
 from tests.echo_runner import EchoRunner, capabilities
 from tests.serve.conftest import MAX_MODEL_LEN, MODEL, Api
 from tests.serve.scripted import serving
@@ -117,20 +118,22 @@ def small(prompts: Prompts, model_dir: Path) -> Iterator[str]:
     )
     with serving(app) as url:
         yield url
-    engine.check_health()
+        engine.check_health()
+        engine.close()
 
 
 class Started:
     """A slot engine that starts with its first request, in the server's event loop."""
 
+    _loop: asyncio.AbstractEventLoop | None = None
+
     def __init__(self, limits: Capabilities, tokenizer: Tokenizer) -> None:
         runner = CheckedRunner(EchoRunner(limits))
         self._engine = SlotEngine(runner, tokenizer, eos_ids={2}, max_queue=8, request_timeout_s=30)
-        self._ready = False
 
     async def generate(self, request: GenerationRequest, **_: object) -> AsyncGenerator[Event, None]:
-        if not self._ready:
-            self._ready = True
+        if self._loop is None:
+            self._loop = asyncio.get_running_loop()
             await self._engine.start()
         async with aclosing(self._engine.generate(request)) as events:
             async for event in events:
@@ -138,6 +141,10 @@ class Started:
 
     def check_health(self) -> None:
         self._engine.check_health()
+
+    def close(self) -> None:
+        assert self._loop is not None
+        asyncio.run_coroutine_threadsafe(self._engine.close(), self._loop).result()
 
 
 @pytest.mark.parametrize("request_bytes", UNPARSABLE.values(), ids=UNPARSABLE)

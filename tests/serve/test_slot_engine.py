@@ -7,7 +7,7 @@ import logging
 import math
 import random
 import threading
-from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator
 from pathlib import Path
 from typing import Any, cast
 
@@ -20,6 +20,7 @@ from serve_apps.llm.runners import Capabilities, SamplingParams
 from serve_apps.llm.runners.checked import CheckedRunner
 from serve_apps.llm.slot_engine import EngineDeadError, SlotEngine
 from tests.echo_runner import EchoRunner, capabilities
+from tests.waiting import until
 
 PATIENCE_S = 30
 LONG = 10**8  # tokens: an answer that ends only because a test ends it
@@ -84,12 +85,6 @@ async def read(engine: SlotEngine, request: GenerationRequest) -> tuple[str, Eve
     events = [event async for event in engine.generate(request)]
     assert all(isinstance(event, TextDelta) for event in events[:-1])
     return "".join(event.text for event in events if isinstance(event, TextDelta)), events[-1]
-
-
-async def until(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(PATIENCE_S):
-        while not condition():  # noqa: ASYNC110 - statistics have no event to wait for
-            await asyncio.sleep(0.002)
 
 
 def stream(engine: SlotEngine, request: GenerationRequest) -> AsyncGenerator[Event, None]:

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from serve_apps.llm.args import API_KEYS_FILE_ENV
-from serve_apps.llm.auth import ApiKeys, ApiKeysError
-from serve_apps.llm.errors import ApiError
+from serve_apps.auth import ApiKeys, ApiKeysError
+from serve_apps.environment import API_KEYS_FILE_ENV
+from serve_apps.errors import ApiError
 from workloads.api_keys import hashed_keys
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from infra.service_config import LlmService
-from serve_apps.llm.budgets import Budgets
-from serve_apps.llm.errors import ApiError
+from serve_apps.budgets import Budgets
+from serve_apps.errors import ApiError
 from tests.unit.plans import CPU, plan
 
 A, B = b"a", b"b"

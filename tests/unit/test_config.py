@@ -79,7 +79,10 @@ def test_a_valid_stack_gets_its_defaults() -> None:
         ({"model": None}, "services.chat.model: missing; this key is required"),
         ({"model": ""}, "services.chat.model: '' is not accepted"),
         ({"accelerator": "tpu"}, "services.chat.accelerator: 'tpu' is not allowed; choose one of 'neuron'"),
-        ({"app": "lmm"}, "is not allowed; choose one of 'llm', 'bring-your-own'"),
+        (
+            {"app": "lmm"},
+            "is not allowed; choose one of 'llm', 'embeddings', 'stable-diffusion', 'bring-your-own'",
+        ),
         ({"app": None}, "services.chat: missing key 'app'"),
         (
             {"image": "neuron-serve/cpu"},

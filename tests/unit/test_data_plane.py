@@ -8,7 +8,7 @@ import pytest
 import yaml
 from ray.serve._private import constants
 
-from infra.service_config import DataPlane
+from infra.service_base import DataPlane
 from serve_apps.llm.args import LlmArgs
 from tests.unit.plans import CPU, OWN, plan
 from workloads.ray_cluster import DATA_PLANES

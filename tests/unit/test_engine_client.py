@@ -9,9 +9,9 @@ import pytest
 from ray.exceptions import ActorDiedError
 from ray.serve.exceptions import BackPressureError
 
+from serve_apps.errors import ApiError
 from serve_apps.llm.engine import Event, Failed, Finished, GenerationRequest, TextDelta
 from serve_apps.llm.engine_client import EngineClient
-from serve_apps.llm.errors import ApiError
 
 REQUEST = GenerationRequest("r", (1, 2), 4)
 WHOLE: tuple[Event, ...] = (TextDelta("Paris", 1), Finished("stop", 2, 2))

@@ -14,8 +14,8 @@ from pydantic import ValidationError
 
 from serve_apps.llm.args import LlmArgs
 from serve_apps.llm.factory import EngineConfigError, build_engine, eos_ids
-from serve_apps.llm.runners.neuronx_library import NeuronLibraryError
 from serve_apps.llm.slot_engine import SlotEngine
+from serve_apps.neuron_library import NeuronLibraryError
 
 
 def args(**changes: Any) -> LlmArgs:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from offline.local.options import RunOptions, default_state_dir, url
 from offline.local.ports import Endpoint
+from offline.local.preparation import LocalModel
 from offline.local.report import Summary
 
 CHECKOUT = Path(__file__).parent.parent.parent
@@ -54,7 +55,7 @@ def test_commands_name_only_what_is_not_the_default() -> None:
 def test_the_curl_command_survives_a_shell() -> None:
     summary = Summary(
         stack="local",
-        model="it's/a model",
+        model=LocalModel("llm", "package:tiny", "it's/a model", has_keys=True),
         api_url="http://127.0.0.1:8000",
         ui_url=None,
         dashboard_url="http://127.0.0.1:8265",

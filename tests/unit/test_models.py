@@ -1,4 +1,4 @@
-"""`serve_apps.llm.models`: names of models, and the conversion that happens once."""
+"""`serve_apps.models`: names of models, and the conversion that happens once."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from serve_apps.llm import model_package, models
-from serve_apps.llm.args import MODEL_CACHE_ENV
+from serve_apps import model_package, models
+from serve_apps.environment import MODEL_CACHE_ENV
 
 PACKAGE = "tiny-model"
 REFERENCE = f"package:{PACKAGE}"
@@ -174,7 +174,7 @@ def test_a_name_of_no_known_kind_is_refused(name: str) -> None:
 def test_offline_mode_is_named_as_the_reason(tmp_path: Path) -> None:
     # A process of its own, because the Hub client reads these variables when it is imported.
     done = subprocess.run(
-        [sys.executable, "-m", "serve_apps.llm.models", "prepare", "some-org/some-model"],
+        [sys.executable, "-m", "serve_apps.models", "prepare", "some-org/some-model"],
         env={**os.environ, "HF_HUB_OFFLINE": "1", "HF_HOME": str(tmp_path)},
         capture_output=True,
         text=True,

@@ -8,12 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from serve_apps.llm.runners.neuronx_library import (
-    NeuronCoresError,
-    NeuronLibraryError,
-    check_visible_cores,
-    load_library,
-)
+from serve_apps.llm.runners.neuronx_library import load_library
+from serve_apps.neuron_library import NeuronCoresError, NeuronLibraryError, check_visible_cores
 
 # What the packages of the public index raise (transformers-neuronx 0.1, torch-neuronx 1.0).
 STUB = 'raise ImportError("WRONG PACKAGE. Please install the package from the Neuron Repository")\n'
@@ -61,5 +57,5 @@ def test_the_cores_of_the_process_are_counted(
         with pytest.raises(
             NeuronCoresError, match=f"{cores} NeuronCores, but tensor_parallel is {cores + 1}"
         ):
-            check_visible_cores(cores + 1)
-    check_visible_cores(cores)
+            check_visible_cores(cores + 1, "tensor_parallel")
+    check_visible_cores(cores, "tensor_parallel")

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from serve_apps.llm.model_package import write_rope_theta
 from serve_apps.llm.runners import UnsupportedModelError
 from serve_apps.llm.runners.neuronx_model import check_model, kv_heads
+from serve_apps.model_package import write_rope_theta
 
 LLAMA: dict[str, Any] = {
     "model_type": "llama",

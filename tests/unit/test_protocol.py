@@ -9,8 +9,9 @@ from hypothesis import strategies as st
 from openai.types.chat.completion_create_params import CompletionCreateParamsBase as ChatParameters
 from openai.types.completion_create_params import CompletionCreateParamsBase as CompletionParameters
 
-from serve_apps.llm.errors import ApiError
-from serve_apps.llm.protocol import ChatRequest, CompletionRequest, parse, parse_sentence
+from serve_apps.errors import ApiError
+from serve_apps.llm.protocol import ChatRequest, CompletionRequest, parse_sentence
+from serve_apps.strict_json import parse
 
 MESSAGES = [{"role": "user", "content": "Hi"}]
 

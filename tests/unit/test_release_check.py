@@ -102,6 +102,7 @@ def run(world: World, **env: str) -> subprocess.CompletedProcess[str]:
                 "NAMESPACE": "ns",
                 "RELEASE": "r2",
                 "EXPECTED_APPLICATION": json.dumps(EXPECTED),
+                "APP": "llm",
                 "MODEL": "smol",
                 "TIMEOUT_S": "30",
                 "RAY_AUTH_TOKEN": "ray-token",

@@ -25,9 +25,10 @@ from serve_apps.llm.args import DType
 from serve_apps.llm.runners import Capabilities, Prefill, Row, Sampled, SamplingParams, UnsupportedModelError
 from serve_apps.llm.runners.neuronx_buckets import context_buckets, token_buckets
 from serve_apps.llm.runners.neuronx_cache import CompileCache, verdict
-from serve_apps.llm.runners.neuronx_library import check_visible_cores, load_library
+from serve_apps.llm.runners.neuronx_library import load_library
 from serve_apps.llm.runners.neuronx_model import check_model, kv_heads
 from serve_apps.llm.runners.neuronx_sampling import GLOBAL_TOP_K, DeviceSampling, HostSampling, TokenChooser
+from serve_apps.neuron_library import check_visible_cores
 
 logger = logging.getLogger(__name__)
 
@@ -87,7 +88,7 @@ class NeuronxRunner:
 
     def load(self) -> None:
         """Load the weights, take the graphs from the compile cache or compile them, run each once."""
-        check_visible_cores(self._tensor_parallel)
+        check_visible_cores(self._tensor_parallel, "tensor_parallel")
         library = load_library()
         if self._capabilities.sampling == "device":
             limits = self._capabilities

@@ -1,41 +1,20 @@
-"""Finding transformers-neuronx, which is installed in the Neuron image and nowhere else.
-
-On the public index there are packages of the same names that install and then raise an ImportError with the
-words "WRONG PACKAGE"; the real wheels are in AWS's own repository.
-"""
+"""transformers-neuronx, as far as this engine knows it."""
 
 from __future__ import annotations
 
-import importlib
 import logging
-import os
 from typing import Any
+
+from serve_apps.neuron_library import import_library
 
 logger = logging.getLogger(__name__)
 
-PIP_REPOSITORY = "https://pip.repos.neuron.amazonaws.com"
-VISIBLE_CORES_ENV = "NEURON_RT_VISIBLE_CORES"
 _KNOWN_VERSION = "0.13."
-_WAY_OUT = (
-    "run the service on the image of images/neuron.Dockerfile, or install transformers-neuronx and "
-    f"torch-neuronx with `pip install --extra-index-url {PIP_REPOSITORY}`"
-)
-
-
-class NeuronLibraryError(ImportError):
-    """transformers-neuronx cannot be used here; the message says why and where it is."""
-
-
-class NeuronCoresError(RuntimeError):
-    """The process does not have the NeuronCores that the model is spread over."""
 
 
 def load_library() -> Any:
     """The module `transformers_neuronx`. Raises `NeuronLibraryError`."""
-    try:
-        library = importlib.import_module("transformers_neuronx")
-    except ImportError as error:
-        raise NeuronLibraryError(_reason(error)) from error
+    library = import_library("transformers_neuronx")
     version = str(library.__version__)
     if not version.startswith(_KNOWN_VERSION):
         logger.warning(
@@ -44,39 +23,3 @@ def load_library() -> Any:
             _KNOWN_VERSION,
         )
     return library
-
-
-def check_visible_cores(tensor_parallel: int) -> None:
-    """Raise `NeuronCoresError` unless the cores that Ray gave to this process are as many as needed.
-
-    With too few, the runtime fails in the middle of a load; with too many, a core lies idle that another
-    replica may count on. Without Ray the variable is not set and the runtime takes what it finds.
-    """
-    visible = os.environ.get(VISIBLE_CORES_ENV)
-    if visible is None:
-        return
-    cores = _expanded(visible)
-    if len(cores) != tensor_parallel:
-        raise NeuronCoresError(
-            f"{VISIBLE_CORES_ENV} is {visible!r}, {len(cores)} NeuronCores, but tensor_parallel is "
-            f"{tensor_parallel}; set ray_actor_options.resources.neuron_cores to tensor_parallel"
-        )
-
-
-def _reason(error: ImportError) -> str:
-    # A stub names itself in its text only; the missing module may be one that the library itself needs.
-    if "WRONG PACKAGE" in str(error).upper():
-        return (
-            "an installed Neuron package is the stub of the public index, which installs and cannot be "
-            f"imported; uninstall transformers-neuronx, torch-neuronx and neuronx-cc, then {_WAY_OUT}"
-        )
-    return f"engine transformers-neuronx cannot be imported ({error}); {_WAY_OUT}"
-
-
-def _expanded(visible: str) -> set[int]:
-    """The cores that a list like `0,1` or `4-7` names."""
-    cores: set[int] = set()
-    for part in visible.split(","):
-        first, _, last = part.strip().partition("-")
-        cores.update(range(int(first), int(last or first) + 1))
-    return cores

@@ -18,7 +18,7 @@ from typing import Any
 
 from filelock import FileLock
 
-from serve_apps.llm.model_files import ModelError, checked_directory, is_wanted, make_durable, model_cache
+from serve_apps.model_files import ModelError, checked_directory, is_wanted, make_durable, model_cache
 
 logger = logging.getLogger(__name__)
 

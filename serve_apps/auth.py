@@ -16,8 +16,8 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 
-from serve_apps.llm.args import API_KEYS_FILE_ENV
-from serve_apps.llm.errors import ApiError, invalid_api_key
+from serve_apps.environment import API_KEYS_FILE_ENV
+from serve_apps.errors import ApiError, invalid_api_key
 
 logger = logging.getLogger(__name__)
 

@@ -5,9 +5,12 @@ from __future__ import annotations
 import logging
 from pathlib import Path
 
-from serve_apps.llm.model_files import (
+from serve_apps.model_files import (
     IGNORED_PATTERNS,
     PATTERNS,
+    PIPELINE_IGNORED_PATTERNS,
+    PIPELINE_INDEX,
+    PIPELINE_PATTERNS,
     TOKENIZER_PATTERNS,
     ModelError,
     checked_directory,
@@ -18,14 +21,27 @@ logger = logging.getLogger(__name__)
 
 def from_hub(model: str, *, weights: bool) -> Path:
     """The snapshot of a repository, without `weights` only what its tokenizer needs. Raises `ModelError`."""
+    path = _snapshot(model, PATTERNS if weights else TOKENIZER_PATTERNS, IGNORED_PATTERNS)
+    return checked_directory(model, path, weights=weights)
+
+
+def pipeline_from_hub(model: str) -> Path:
+    """The snapshot of a diffusers pipeline. Raises `ModelError`."""
+    path = _snapshot(model, PIPELINE_PATTERNS, PIPELINE_IGNORED_PATTERNS)
+    if not (path / PIPELINE_INDEX).is_file():
+        raise ModelError(f"model {model!r}: holds no {PIPELINE_INDEX}; name a diffusers pipeline")
+    return path
+
+
+def _snapshot(model: str, patterns: list[str], ignored: list[str]) -> Path:
     from huggingface_hub import errors, snapshot_download
 
     logger.info("fetching from the Hugging Face Hub, or from its cache on this machine")
     try:
         path = snapshot_download(
             model,
-            allow_patterns=PATTERNS if weights else TOKENIZER_PATTERNS,
-            ignore_patterns=IGNORED_PATTERNS,
+            allow_patterns=patterns,
+            ignore_patterns=ignored,
         )
     except errors.HFValidationError as error:
         raise ModelError(
@@ -47,7 +63,7 @@ def from_hub(model: str, *, weights: bool) -> Path:
             f"model {model!r}: not in the cache on this machine and cannot be downloaded "
             f"({_first_line(error)}); {_way_online()}"
         ) from error
-    return checked_directory(model, Path(path), weights=weights)
+    return Path(path)
 
 
 def _way_online() -> str:

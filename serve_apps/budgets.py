@@ -11,7 +11,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping
 
-from serve_apps.llm.errors import ApiError, rate_limited
+from serve_apps.errors import ApiError, rate_limited
 
 _MINUTE_S = 60.0
 # Keys of `limits` in the Api deployment's `user_config`, and what OpenAI calls the kinds.

@@ -16,20 +16,9 @@ from fastapi.responses import JSONResponse
 from openai.types.shared import ErrorObject
 from starlette.exceptions import HTTPException
 
-from serve_apps.llm.engine import Failed
-
 INVALID_REQUEST = "invalid_request_error"
 SERVER_ERROR = "server_error"
 
-# What an engine's failure means to a client. 429 and 503 promise that nothing was computed.
-_STATUS_OF_FAILURE = {
-    "invalid_request": (400, INVALID_REQUEST, "invalid_value"),
-    "queue_full": (429, "rate_limit_error", "rate_limit_exceeded"),
-    "timeout": (504, SERVER_ERROR, "timeout"),
-    "slow_reader": (408, INVALID_REQUEST, "slow_reader"),
-    "engine_error": (500, SERVER_ERROR, "engine_error"),
-    "engine_gone": (503, SERVER_ERROR, "unavailable"),
-}
 DEFAULT_RETRY_AFTER_S = 1.0
 
 _CODE_OF_PYDANTIC_TYPE = {
@@ -55,6 +44,8 @@ _SETTINGS = {
         "n",
         "best_of",
     ),
+    *("encoding_format", "dimensions", "size", "quality", "background"),
+    *("output_format", "img_size", "steps", "guidance"),
     *(
         "stream",
         "stream_options",
@@ -137,19 +128,19 @@ def invalid_api_key(message: str) -> ApiError:
 
 def overloaded(message: str, *, status: int = 503, retry_after_s: float | None = None) -> ApiError:
     """503 (or 429): nothing was computed, because others were first."""
-    headers = _retry_after(retry_after_s or DEFAULT_RETRY_AFTER_S)
+    headers = retry_after(retry_after_s or DEFAULT_RETRY_AFTER_S)
     return ApiError(status, message, kind=SERVER_ERROR, code="overloaded", headers=headers)
 
 
 def rate_limited(message: str, *, kind: str, retry_after_s: float) -> ApiError:
     """429: a budget of the API key is used up; `kind` is `requests` or `tokens`, as OpenAI has it."""
-    headers = _retry_after(retry_after_s)
+    headers = retry_after(retry_after_s)
     return ApiError(429, message, kind=kind, code="rate_limit_exceeded", headers=headers)
 
 
 def unavailable(message: str) -> ApiError:
     """503: no engine has, or still has, the request; the same request may succeed later."""
-    headers = _retry_after(DEFAULT_RETRY_AFTER_S)
+    headers = retry_after(DEFAULT_RETRY_AFTER_S)
     return ApiError(503, message, kind=SERVER_ERROR, code="unavailable", headers=headers)
 
 
@@ -161,20 +152,6 @@ def internal() -> ApiError:
         kind=SERVER_ERROR,
         code="internal",
     )
-
-
-def engine_failed(message: str) -> ApiError:
-    """500: the engine ended the request without an answer."""
-    return from_failed(Failed("engine_error", message))
-
-
-def from_failed(event: Failed) -> ApiError:
-    """What the engine's own report of a failure means over HTTP."""
-    status, kind, code = _STATUS_OF_FAILURE[event.kind]
-    retry_after_s = event.retry_after_s
-    if status in (429, 503) and retry_after_s is None:
-        retry_after_s = DEFAULT_RETRY_AFTER_S
-    return ApiError(status, event.message, kind=kind, code=code, headers=_retry_after(retry_after_s))
 
 
 def from_validation(problems: Sequence[Mapping[str, Any]]) -> ApiError:
@@ -195,8 +172,8 @@ def from_validation(problems: Sequence[Mapping[str, Any]]) -> ApiError:
     return invalid(f"{param}: {problem['msg']}{shown}.", param=param, code=code)
 
 
-def install(app: FastAPI) -> None:
-    """Make every error that `app` answers an OpenAI error body."""
+def install(app: FastAPI, routes: str) -> None:
+    """Make every error that `app` answers an OpenAI error body. `routes` names those that there are."""
 
     async def on_api_error(request: Request, error: Exception) -> JSONResponse:
         return _answer(request, cast(ApiError, error))
@@ -208,7 +185,7 @@ def install(app: FastAPI) -> None:
         return _answer(request, from_validation(shortened))
 
     async def on_http_error(request: Request, error: Exception) -> JSONResponse:
-        return _answer(request, _from_http(request, cast(HTTPException, error)))
+        return _answer(request, _from_http(request, cast(HTTPException, error), routes))
 
     app.add_exception_handler(ApiError, on_api_error)
     app.add_exception_handler(RequestValidationError, on_validation_error)
@@ -220,9 +197,9 @@ def _answer(request: Request, error: ApiError) -> JSONResponse:
     return error.response()
 
 
-def _from_http(request: Request, error: HTTPException) -> ApiError:
+def _from_http(request: Request, error: HTTPException, routes: str) -> ApiError:
     if error.status_code == 404:
-        message = "There is no such route; GET /v1/models, POST /v1/chat/completions and /v1/completions are."
+        message = f"There is no such route; {routes} are."
     elif error.status_code == 405:
         allowed = (error.headers or {}).get("Allow", "another method")
         message = f"This route does not take {request.method}; use {allowed}."
@@ -231,7 +208,8 @@ def _from_http(request: Request, error: HTTPException) -> ApiError:
     return ApiError(error.status_code, message, code=f"http_{error.status_code}", headers=error.headers)
 
 
-def _retry_after(retry_after_s: float | None) -> dict[str, str]:
+def retry_after(retry_after_s: float | None) -> dict[str, str]:
+    """The header that says when to come back, whole seconds."""
     return {} if retry_after_s is None else {"Retry-After": str(max(1, math.ceil(retry_after_s)))}
 
 

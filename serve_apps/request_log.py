@@ -18,7 +18,7 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.requests import ClientDisconnect, Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from serve_apps.llm import errors
+from serve_apps import errors
 
 logger = logging.getLogger(__name__)
 

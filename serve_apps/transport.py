@@ -12,7 +12,7 @@ from fastapi.responses import StreamingResponse
 from starlette.requests import ClientDisconnect, Request
 from starlette.types import Message, Receive, Scope, Send
 
-from serve_apps.llm.errors import ApiError
+from serve_apps.errors import ApiError
 
 _Result = TypeVar("_Result")
 
@@ -42,9 +42,7 @@ def _declared_bytes(request: Request) -> int:
 
 
 def _too_large(limit_bytes: int) -> ApiError:
-    return ApiError(
-        413, f"The body is longer than {limit_bytes} bytes; shorten the prompt.", code="body_too_large"
-    )
+    return ApiError(413, f"The body is longer than {limit_bytes} bytes; shorten it.", code="body_too_large")
 
 
 async def until_disconnect(request: Request, work: Awaitable[_Result]) -> _Result:

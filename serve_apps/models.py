@@ -9,7 +9,7 @@ Four kinds of names:
 * anything else is a Hugging Face Hub id, downloaded into Hugging Face's own cache (`HF_HOME`). `HF_TOKEN`
   and `HF_HUB_OFFLINE` mean what they always mean.
 
-`python -m serve_apps.llm.models prepare NAME` does the slow part ahead of the first request.
+`python -m serve_apps.models prepare NAME` does the slow part ahead of the first request.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ import os
 import sys
 from pathlib import Path
 
-from serve_apps.llm import model_bucket, model_package
-from serve_apps.llm.model_bucket import from_bucket
-from serve_apps.llm.model_files import ModelError, checked_directory
-from serve_apps.llm.model_hub import from_hub
-from serve_apps.llm.model_package import from_package
+from serve_apps import model_bucket, model_package
+from serve_apps.model_bucket import from_bucket
+from serve_apps.model_files import PIPELINE_INDEX, ModelError, checked_directory
+from serve_apps.model_hub import from_hub, pipeline_from_hub
+from serve_apps.model_package import from_package
 
 # The log of the modules that fetch models, for the command line below.
-logger = logging.getLogger("serve_apps.llm")
+logger = logging.getLogger("serve_apps")
 
 
 def resolve(model: str) -> Path:
@@ -46,6 +46,21 @@ def resolve_tokenizer(model: str) -> Path:
     both in one file, so a package is converted as a whole.
     """
     return _resolve(model, weights=False)
+
+
+def resolve_pipeline(model: str) -> Path:
+    """The directory of a diffusers pipeline: a local one, or a Hub id's. Raises `ModelError`."""
+    path = Path(model).expanduser()
+    if path.is_dir():
+        if not (path / PIPELINE_INDEX).is_file():
+            raise ModelError(f"model {model!r}: {path} holds no {PIPELINE_INDEX}; name a diffusers pipeline")
+        return path.resolve()
+    if path.is_absolute() or model.startswith((model_package.PREFIX, model_bucket.PREFIX, "./", "../", "~")):
+        raise ModelError(
+            f"model {model!r}: no such directory; an image model is a directory with a diffusers pipeline "
+            "or a Hugging Face Hub id"
+        )
+    return pipeline_from_hub(model)
 
 
 def _resolve(model: str, *, weights: bool) -> Path:
@@ -70,8 +85,9 @@ class _ElapsedFormatter(logging.Formatter):
 
 def main(arguments: list[str] | None = None) -> int:
     """Prepare a model and print its directory on standard output; progress goes to standard error."""
-    parser = argparse.ArgumentParser(prog="python -m serve_apps.llm.models", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m serve_apps.models", description=__doc__)
     parser.add_argument("command", choices=["prepare"])
+    parser.add_argument("--pipeline", action="store_true", help="the model is a diffusers pipeline")
     parser.add_argument(
         "model", help="a local directory, package:NAME, s3://BUCKET/PREFIX, or a Hugging Face Hub id"
     )
@@ -84,7 +100,7 @@ def main(arguments: list[str] | None = None) -> int:
     logger.addHandler(handler)
     logger.setLevel(logging.INFO)
     try:
-        directory = resolve(chosen.model)
+        directory = resolve_pipeline(chosen.model) if chosen.pipeline else resolve(chosen.model)
     except ModelError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
