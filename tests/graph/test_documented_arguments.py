@@ -43,7 +43,7 @@ KUBECTL_SWITCHES = {"--all-namespaces", "--previous"}
 # Made by a chart, or by another choice of `gcsStore` than that of the stacks here.
 ELSEWHERE = {("namespace", "kube-system"), ("namespace", "gcs-store")}
 GRAFANA = "kubectl port-forward --namespace monitoring service/monitoring-grafana 3000:80"
-ROUTES = {"/v1/chat/completions", "/infer", "/", "/guess"}
+ROUTES = {"/v1/chat/completions", "/v1/embeddings", "/infer", "/imagine", "/", "/guess"}
 
 
 def words(command: str) -> list[str]:
