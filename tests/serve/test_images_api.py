@@ -26,6 +26,7 @@ from serve_apps.stable_diffusion.painter import Painter
 from serve_apps.stable_diffusion.painting import Painting
 from tests.serve.scripted import serving
 from tests.serve.tiny_pipeline import save_tiny_pipeline
+from tests.waiting import wait_until
 
 MODEL = "tiny"
 KEY = "sk-test"
@@ -187,5 +188,5 @@ def test_the_image_of_a_client_that_left_is_cancelled(
 def test_the_log_has_no_prompt(images: Images, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
     images.imagine(prompt="a secret", steps=1)
-    assert "GET /imagine status=200 outcome=ok" in caplog.text
+    wait_until(lambda: "GET /imagine status=200 finish_reason=ok" in caplog.text)
     assert "secret" not in "".join(line for line in caplog.text.splitlines(True) if "httpx" not in line)
