@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from offline.ha.store import PRIMARY, REPLICA
 from offline.local.errors import LocalRunError
 from offline.local.ray_cluster import HEAD
@@ -63,28 +65,12 @@ def head_moved(run: Experiment) -> None:
 
 def head_stands_still(run: Experiment) -> None:
     """Its processes are stopped for half a minute, with their connections open."""
-    run.run_for(_BEFORE_S)
-    run.cluster.pause(HEAD)
-    run.mark("head stopped")
-    run.run_for(_INTERRUPTION_S)
-    run.cluster.resume(HEAD)
-    run.mark("head goes on")
-    run.recover()
-    run.run_for(_AFTER_S)
-    run.outcome.expect_nothing_lost()
+    _interrupt(run, run.cluster.pause, "head stopped", run.cluster.resume, "head goes on")
 
 
 def head_cut_off(run: Experiment) -> None:
     """Not a packet between head and workers for half a minute; both sides live."""
-    run.run_for(_BEFORE_S)
-    run.cluster.partition(HEAD)
-    run.mark("head cut off")
-    run.run_for(_INTERRUPTION_S)
-    run.cluster.heal(HEAD)
-    run.mark("network back")
-    run.recover()
-    run.run_for(_AFTER_S)
-    run.outcome.expect_nothing_lost()
+    _interrupt(run, run.cluster.partition, "head cut off", run.cluster.heal, "network back")
 
 
 def redis_killed(run: Experiment) -> None:
@@ -124,6 +110,21 @@ def _kill_head(run: Experiment, down_s: float) -> None:
     run.cluster.kill(HEAD)
     run.mark("head killed")
     run.run_for(down_s)
+
+
+def _interrupt(
+    run: Experiment, begin: Callable[[str], None], begun: str, end: Callable[[str], None], ended: str
+) -> None:
+    """Shorter than what makes a head give its workers up: nothing may come of it."""
+    run.run_for(_BEFORE_S)
+    begin(HEAD)
+    run.mark(begun)
+    run.run_for(_INTERRUPTION_S)
+    end(HEAD)
+    run.mark(ended)
+    run.recover()
+    run.run_for(_AFTER_S)
+    run.outcome.expect_nothing_lost()
 
 
 def _changes_work(run: Experiment) -> None:
