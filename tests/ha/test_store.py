@@ -35,7 +35,7 @@ def ask(store: Store, *words: str, password: str | None = None, tls: bool = True
     argv = [store.server.replace("-server", "-cli"), "-h", "127.0.0.1", "-p", str(store.port), *words]
     argv[1:1] = ["--tls", "--cacert", str(store.ca)] if tls else []
     env = {"REDISCLI_AUTH": password} if password else {}
-    asked = subprocess.run(argv, env=env, capture_output=True, text=True, timeout=10, check=False)
+    asked = subprocess.run(argv, env=env, capture_output=True, text=True, timeout=30, check=False)
     return asked.stdout + asked.stderr
 
 
@@ -48,6 +48,8 @@ def test_a_replica_takes_over_with_everything(
         wait_until(lambda name=name: store.answers(name))
     assert store.address == f"rediss://127.0.0.1:{store.port}"
     assert "OK" in ask(store, "SET", "state", "of the head", password=store.password)
+    # The replica answers before it has everything.
+    assert ask(store, "WAIT", "1", "20000", password=store.password).strip() == "1"
     harm.kill(started[0].identity)
     assert not store.answers()
     store.promote_replica()
