@@ -4,14 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import pytest
-
 from tests.ha.experiment import Outcome
 from tests.ha.fleet import Fleet
 from tests.ha.scenarios import SCENARIOS, run
-
-# They take minutes, and a machine that is busy with nothing else.
-pytestmark = [pytest.mark.slow, pytest.mark.chaos]
 
 
 def play(name: str, fleet: Fleet, directory: Path) -> Outcome:
