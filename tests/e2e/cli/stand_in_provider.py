@@ -66,7 +66,9 @@ CLUSTER_OUTPUTS: dict[str, Any] = {
 }
 # What the program takes from a resource once it exists, besides what follows from its inputs.
 OUTPUTS: dict[str, dict[str, Any]] = {
+    "aws:ec2/launchTemplate:LaunchTemplate": {"latestVersion": 1},
     "aws:ecr/repository:Repository": {"registryId": "123456789012", "repositoryUrl": "registry.example/demo"},
+    "aws:eks/cluster:Cluster": {"endpoint": "https://eks.example", "status": "ACTIVE"},
     "aws:elasticache/replicationGroup:ReplicationGroup": {"primaryEndpointAddress": "redis.example"},
     "aws:sqs/queue:Queue": {"url": "https://sqs.example/queue"},
 }
@@ -175,7 +177,7 @@ class StandIn(provider_pb2_grpc.ResourceProviderServicer):
                 name=f"{request.name}-control-plane",
                 parent=component.urn,
                 custom=True,
-                object=_struct({"name": request.inputs["name"]}),
+                object=_control_plane(request.inputs),
             )
             reference = {SIGNATURE: RESOURCE, "urn": cluster.urn, "id": cluster.id or UNKNOWN}
             outputs = _struct(CLUSTER_OUTPUTS | {"eksCluster": reference})
@@ -192,6 +194,24 @@ class StandIn(provider_pb2_grpc.ResourceProviderServicer):
         for key, value in OUTPUTS.get(type_, {}).items():
             outputs[key] = value
         return id_ or name, outputs
+
+
+def _control_plane(component: Struct) -> Struct:
+    """The inputs that pulumi-eks gives the cluster (nodejs/eks/cluster/cluster.ts, 2026-11)."""
+    inputs = Struct()
+    for key in ("name", "version"):
+        inputs.fields[key].CopyFrom(component.fields[key])
+    network = inputs.fields["vpcConfig"].struct_value
+    for key in ("endpointPrivateAccess", "endpointPublicAccess", "publicAccessCidrs"):
+        if key in component.fields:
+            network.fields[key].CopyFrom(component.fields[key])
+    encryption = Struct()
+    encryption.update({"provider": {}, "resources": ["secrets"]})
+    encryption.fields["provider"].struct_value.fields["keyArn"].CopyFrom(
+        component.fields["encryptionConfigKeyArn"]
+    )
+    inputs.fields["encryptionConfig"].struct_value.CopyFrom(encryption)
+    return inputs
 
 
 def _value(struct: Struct, key: str) -> Any:

@@ -69,6 +69,7 @@ def test_one_up_makes_what_the_offline_graph_has(stack: str, up: dict[str, list[
 @pytest.mark.parametrize("stack", ["local", "dev", "prod"])
 def test_a_second_up_changes_nothing(stack: str, cli: Cli, up: dict[str, Any]) -> None:
     assert up[stack]
+    cli.run("preview", "--stack", stack, "--expect-no-changes")
     cli.run("up", "--yes", "--stack", stack, "--expect-no-changes")
     assert cli.operations() == []
 
@@ -126,6 +127,33 @@ def test_a_wrong_value_fails_the_preview_and_creates_nothing(cli: Cli, up: dict[
     finally:
         path.write_text(before)
     assert cli.operations() == []
+
+
+POLICY_PACK = ("--policy-pack", "policy", "--policy-pack-config", "policy/policy-config.json")
+
+
+@pytest.mark.parametrize("stack", ["local", "dev", "prod"])
+def test_the_policies_hold(stack: str, cli: Cli, up: dict[str, Any]) -> None:
+    assert up[stack]
+    shown = cli.run("preview", "--stack", stack, *POLICY_PACK).stdout
+    assert "neuron-serve" in shown
+    assert "[mandatory]" not in shown
+
+
+def test_a_policy_stops_a_kubernetes_api_that_is_open_to_the_world(cli: Cli, up: dict[str, Any]) -> None:
+    assert up["dev"]
+    path = cli.project / "Pulumi.dev.yaml"
+    before = path.read_text()
+    settings = yaml.safe_load(before)
+    cluster = settings["config"]["neuron-serve:aws"]["cluster"]
+    cluster |= {"publicAccessCidrs": ["0.0.0.0/0"], "allowPublicAccessFromAnywhere": True}
+    path.write_text(yaml.safe_dump(settings))
+    try:
+        done = cli.run("preview", "--stack", "dev", *POLICY_PACK, check=False)
+    finally:
+        path.write_text(before)
+    assert done.returncode != 0
+    assert re.search(r"\[mandatory\].*private-kubernetes-api", done.stdout)
 
 
 @pytest.mark.parametrize("stack", ["local", "prod", "dev"])
