@@ -151,5 +151,5 @@ def test_an_unknown_route_names_this_apps_own(url: str) -> None:
 def test_the_log_has_counts_and_no_text(url: str, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO, logger="serve_apps")
     post(url, input="a secret")
-    assert "POST /v1/embeddings status=200 outcome=ok prompt_tokens=4" in caplog.text
+    assert "POST /v1/embeddings status=200 finish_reason=ok prompt_tokens=4" in caplog.text
     assert "secret" not in caplog.text
