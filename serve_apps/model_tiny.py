@@ -83,10 +83,14 @@ def _vae() -> Any:
     """Eight pixels to a latent, as in the real one."""
     from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
 
+    # Annotated in the library as if there was one of each.
+    blocks: dict[str, Any] = {
+        "block_out_channels": (8, 16, 16, 32),
+        "down_block_types": ("DownEncoderBlock2D",) * 4,
+        "up_block_types": ("UpDecoderBlock2D",) * 4,
+    }
     return AutoencoderKL(
-        block_out_channels=(8, 16, 16, 32),
-        down_block_types=("DownEncoderBlock2D",) * 4,
-        up_block_types=("UpDecoderBlock2D",) * 4,
+        **blocks,
         latent_channels=4,
         norm_num_groups=8,
         sample_size=512,
