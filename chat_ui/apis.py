@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import dataclasses
+import io
 import time
 from collections.abc import AsyncGenerator, Iterable
 from dataclasses import dataclass, field
@@ -14,6 +15,7 @@ import openai
 from openai import AsyncOpenAI
 from openai.types import Model
 from openai.types.chat import ChatCompletionChunk, ChatCompletionMessageParam
+from PIL import Image
 
 from chat_ui.errors import PAINT_AGAIN, ApiError, broken_off, problem
 
@@ -51,9 +53,9 @@ class Answer:
 
 @dataclass(frozen=True)
 class Picture:
-    """A PNG. `seed` is None where the API does not tell it."""
+    """An image that was painted. `seed` is None where the API does not tell it."""
 
-    png: bytes
+    image: Image.Image
     seed: str | None
     took_s: float
 
@@ -167,11 +169,21 @@ class Apis:
             )
         except openai.OpenAIError as error:
             raise problem(error, client, PAINT_AGAIN) from error
-        images: Any = raw.parse().data
-        if not images or not images[0].b64_json:
+        found: Any = raw.parse().data
+        image = _opened(found[0].b64_json if found else None)
+        if image is None:
             raise ApiError("The API sent no image", f"{model} answered without one. {PAINT_AGAIN}")
-        png = base64.b64decode(images[0].b64_json)
-        return Picture(png, raw.headers.get(_SEED_HEADER), time.monotonic() - began)
+        return Picture(image, raw.headers.get(_SEED_HEADER), time.monotonic() - began)
+
+
+def _opened(base64_text: str | None) -> Image.Image | None:
+    """The image, or None if it is none."""
+    try:
+        image = Image.open(io.BytesIO(base64.b64decode(base64_text or "")))
+        image.load()
+    except (ValueError, OSError):
+        return None
+    return image
 
 
 def _grown(answer: Answer | None, chunk: ChatCompletionChunk, now_s: float) -> Answer | None:

@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import asyncio
-import io
+import re
 import time
 from collections.abc import AsyncGenerator
 from html import escape
 from typing import Any
 
 import gradio as gr
-from PIL import Image
 
 from chat_ui.apis import Apis, Models, Picture
 from chat_ui.errors import ApiError
 
 # How often the reader is told how long it has taken so far.
 _TICK_S = 0.5
+# Nothing, or a number that fits 64 bits; the API knows its own limit.
+_SEED = re.compile(r"[0-9]{0,19}")
 
 
 class ImageTab:
@@ -86,8 +87,7 @@ class ImageTab:
                 yield gr.skip(), f"Painting, {time.monotonic() - began:.0f} s", *busy
                 await asyncio.wait([work], timeout=_TICK_S)
             picture = work.result()
-            image = gr.Image(value=Image.open(io.BytesIO(picture.png)), visible=True)
-            yield image, _figures(model, size, picture), *idle
+            yield gr.Image(value=picture.image, visible=True), _figures(model, size, picture), *idle
         except ApiError as error:
             yield gr.skip(), _told(error.headline, error.advice), *idle
         finally:
@@ -98,8 +98,9 @@ def _wrong(prompt: str, seed: str) -> str | None:
     """What the API need not be asked."""
     if not prompt.strip():
         return "Say in the prompt what to paint."
-    if seed.strip() and not seed.strip().isdecimal():
-        return f"The seed {seed.strip()!r} is no whole number; leave it empty to have one drawn."
+    if not _SEED.fullmatch(seed.strip()):
+        shown = seed.strip()[:20]
+        return f"The seed {shown!r} is no whole number of up to 19 digits; leave it empty to have one drawn."
     return None
 
 

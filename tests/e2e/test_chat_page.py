@@ -71,6 +71,7 @@ class ScriptedPainter:
     cancelled: list[Painting] = field(default_factory=list[Painting])
     failure: ApiError | None = None
     hangs: bool = False
+    garbles: bool = False
 
     async def paint(self, painting: Painting) -> bytes:
         self.asked.append(painting)
@@ -81,6 +82,8 @@ class ScriptedPainter:
         except asyncio.CancelledError:
             self.cancelled.append(painting)
             raise
+        if self.garbles:
+            return b"no PNG"
         png = io.BytesIO()
         Image.new("RGB", (painting.size, painting.size), colour_of(painting.seed)).save(png, format="PNG")
         return png.getvalue()
@@ -139,7 +142,7 @@ def running_pages(prompts: Prompts, keys_file: Path) -> Iterator[Pages]:
 def pages(running_pages: Pages) -> Pages:
     running_pages.engine.reset()
     painter = running_pages.painter
-    painter.failure, painter.hangs = None, False
+    painter.failure, painter.hangs, painter.garbles = None, False, False
     painter.asked.clear()
     painter.cancelled.clear()
     return running_pages
@@ -348,6 +351,7 @@ def test_without_a_seed_one_is_drawn_and_told(pages: Pages, page: Page) -> None:
         ("  ", "", "Say in the prompt what to paint"),
         ("A cat", "many", "The seed 'many' is no whole number"),
         ("A cat", "-1", "The seed '-1' is no whole number"),
+        ("A cat", "1" * 5000, f"The seed '{'1' * 20}' is no whole number"),
         ("A cat", str(2**32), "seed"),  # in the API's own words
         ("x" * 4001, "", "prompt"),
     ],
@@ -370,6 +374,14 @@ def test_an_error_of_the_painter_is_told_and_the_next_image_is_painted(pages: Pa
     pages.painter.failure = None
     page.get_by_role("button", name="Paint").click()
     expect(page.locator("#painting")).to_contain_text("seed")
+
+
+def test_an_answer_without_an_image_is_told(pages: Pages, page: Page) -> None:
+    pages.painter.garbles = True
+    page.goto(pages.images_too)
+    paint(page, "A lighthouse")
+    expect(page.locator("#painting")).to_contain_text("The API sent no image")
+    expect(page.get_by_role("button", name="Paint")).to_be_visible()
 
 
 def test_stop_ends_the_painting(pages: Pages, page: Page) -> None:

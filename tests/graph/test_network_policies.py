@@ -189,7 +189,7 @@ def test_every_container_passes_the_restricted_standard(small: Stack) -> None:
             assert not {"hostNetwork", "hostPID", "hostIPC"} & spec.keys()
             assert all(volume.keys() - {"name"} <= allowed for volume in spec.get("volumes", []))
             contexts += [container["securityContext"] for container in spec["containers"]]
-    assert len(contexts) == 9  # two heads, two workers, one autoscaler, two checks, page, store
+    assert len(contexts) == 15  # four heads, four workers, one autoscaler, four checks, page, store
     for context in contexts:
         assert context["allowPrivilegeEscalation"] is False
         assert context["capabilities"] == {"drop": ["ALL"]}
