@@ -9,7 +9,7 @@ from infra.platform import aws_platform, existing_platform
 from workloads.api_keys import stack_api_keys
 from workloads.chat_ui import ChatUi, ChatUiArgs
 from workloads.ingress import ServiceIngress, ServiceIngressArgs, plan_ingresses
-from workloads.outputs import model_names, planned_outputs
+from workloads.outputs import planned_outputs
 from workloads.ray_service import RayService, RayServiceArgs
 from workloads.service_plan import plan_services
 
@@ -48,7 +48,7 @@ ingresses = {
     if platform.load_balancers
 }
 if image := chat_ui_image(stack, builds):
-    chat_models = {name: services[name].url for name in model_names(stack)}
+    chat_models = {name: services[name].url for name in stack.on_chat_page}
     ChatUi(
         ChatUiArgs(image, chat_models, api_keys and api_keys.client, platform.built("chat-ui")),
         opts=on_cluster,

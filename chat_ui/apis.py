@@ -1,17 +1,23 @@
-"""The APIs behind the page: which models they have, and answers as they come."""
+"""The APIs behind the page: which models they have, answers as they come, and images."""
 
 from __future__ import annotations
 
 import asyncio
+import base64
 import dataclasses
+import io
 import time
 from collections.abc import AsyncGenerator, Iterable
-from dataclasses import dataclass
-from typing import cast
+from dataclasses import dataclass, field
+from typing import Any
 
 import openai
 from openai import AsyncOpenAI
+from openai.types import Model
 from openai.types.chat import ChatCompletionChunk, ChatCompletionMessageParam
+from PIL import Image
+
+from chat_ui.errors import PAINT_AGAIN, ApiError, broken_off, problem
 
 # The client retries what is safe to repeat (no answer has begun): lost connections, 429 and 5xx, with a
 # back-off that grows from half a second to eight, or after what Retry-After says. Together that is longer
@@ -24,17 +30,9 @@ _CONNECT_TIMEOUT_S = 5.0
 # A queue in front of the model may hold the first token back for long.
 _READ_TIMEOUT_S = 600.0
 _LIST_TIMEOUT_S = 5.0
-# Gradio's button under the last message.
-_SEND_AGAIN = "Retry, the round arrow below, sends the question again."
-
-
-class ApiError(Exception):
-    """Something the reader of the page should know: a headline, and what can be done about it."""
-
-    def __init__(self, headline: str, advice: str) -> None:
-        super().__init__(headline)
-        self.headline = headline
-        self.advice = advice
+# What the list of models says of one that paints, an extension of OpenAI's fields.
+_IMAGE_SIZES = "image_sizes"
+_SEED_HEADER = "x-seed"
 
 
 @dataclass(frozen=True)
@@ -53,6 +51,23 @@ class Answer:
         return (self.tokens - 1) / took if self.tokens and self.tokens > 1 and took > 0 else None
 
 
+@dataclass(frozen=True)
+class Picture:
+    """An image that was painted. `seed` is None where the API does not tell it."""
+
+    image: Image.Image
+    seed: str | None
+    took_s: float
+
+
+@dataclass
+class Models:
+    """Names of the models that are served: those that chat, and those that paint with their sizes."""
+
+    chat: list[str] = field(default_factory=list[str])
+    image: dict[str, list[str]] = field(default_factory=dict[str, list[str]])
+
+
 class Apis:
     """Clients of all the APIs, and the models found there."""
 
@@ -68,26 +83,39 @@ class Apis:
             for name, url in base_urls.items()
         }
         self._owner: dict[str, AsyncOpenAI] = {}
+        self._models = Models()
 
-    async def models(self) -> list[str]:
-        """Names of the models of all APIs that answer. Raises `ApiError` if none does."""
+    async def models(self) -> Models:
+        """The models of all APIs that answer, or ever did. Raises `ApiError` if none answers now."""
         found = await asyncio.gather(
             *(self._models_of(client) for client in self._clients.values()), return_exceptions=True
         )
-        for client, names in zip(self._clients.values(), found, strict=True):
-            if isinstance(names, list):
-                self._owner.update(dict.fromkeys(names, client))
+        for client, models in zip(self._clients.values(), found, strict=True):
+            for model in models if isinstance(models, list) else []:
+                self._remember(model, client)
         problems = [result for result in found if isinstance(result, BaseException)]
         if len(problems) == len(found):
             raise problems[0]
-        return list(self._owner)
+        return self._models
 
-    async def _models_of(self, client: AsyncOpenAI) -> list[str]:
+    def image_sizes(self, model: str | None) -> list[str]:
+        """What a model that paints can be asked for, its default first."""
+        return self._models.image.get(model or "", [])
+
+    def _remember(self, model: Model, client: AsyncOpenAI) -> None:
+        sizes = model.to_dict().get(_IMAGE_SIZES)
+        if isinstance(sizes, list):
+            self._models.image[model.id] = [str(size) for size in sizes]
+        elif model.id not in self._owner:
+            self._models.chat.append(model.id)
+        self._owner[model.id] = client
+
+    async def _models_of(self, client: AsyncOpenAI) -> list[Model]:
         try:
             page = await client.with_options(timeout=_LIST_TIMEOUT_S, max_retries=0).models.list()
         except openai.OpenAIError as error:
-            raise _problem(error, client) from error
-        return [model.id for model in page.data]
+            raise problem(error, client) from error
+        return page.data
 
     async def answer(
         self, model: str, conversation: Iterable[ChatCompletionMessageParam], temperature: float
@@ -109,7 +137,7 @@ class Apis:
                     stream_options={"include_usage": True},
                 )
             except openai.OpenAIError as error:
-                raise _problem(error, client) from error
+                raise problem(error, client) from error
             try:
                 async with stream:
                     async for chunk in stream:
@@ -119,10 +147,43 @@ class Apis:
                 return
             except openai.OpenAIError as error:
                 if answer is not None:
-                    raise _broken_off(error) from error
+                    raise broken_off(error) from error
                 if not retries_left:
-                    raise _problem(error, client) from error
+                    raise problem(error, client) from error
             await asyncio.sleep(_STREAM_RETRY_S)
+
+    async def paint(self, model: str, prompt: str, size: str, seed: int | None) -> Picture:
+        """The image of a prompt. Cancelling it closes the connection. Raises `ApiError`.
+
+        `seed` is an extension of OpenAI's API, and is only sent if there is one.
+        """
+        client = self._owner[model]
+        began = time.monotonic()
+        try:
+            raw = await client.images.with_raw_response.generate(
+                model=model,
+                prompt=prompt,
+                size=size,  # pyright: ignore[reportArgumentType]
+                response_format="b64_json",
+                extra_body=None if seed is None else {"seed": seed},
+            )
+        except openai.OpenAIError as error:
+            raise problem(error, client, PAINT_AGAIN) from error
+        found: Any = raw.parse().data
+        image = _opened(found[0].b64_json if found else None)
+        if image is None:
+            raise ApiError("The API sent no image", f"{model} answered without one. {PAINT_AGAIN}")
+        return Picture(image, raw.headers.get(_SEED_HEADER), time.monotonic() - began)
+
+
+def _opened(base64_text: str | None) -> Image.Image | None:
+    """The image, or None if it is none."""
+    try:
+        image = Image.open(io.BytesIO(base64.b64decode(base64_text or "")))
+        image.load()
+    except (ValueError, OSError):
+        return None
+    return image
 
 
 def _grown(answer: Answer | None, chunk: ChatCompletionChunk, now_s: float) -> Answer | None:
@@ -135,38 +196,3 @@ def _grown(answer: Answer | None, chunk: ChatCompletionChunk, now_s: float) -> A
     if chunk.usage and answer:
         return dataclasses.replace(answer, tokens=chunk.usage.completion_tokens)
     return None
-
-
-def _broken_off(error: openai.OpenAIError) -> ApiError:
-    lost = isinstance(error, openai.APIConnectionError)
-    why = "The connection to the model was lost." if lost else _said(error)
-    return ApiError("The answer broke off", f"{why} {_SEND_AGAIN}")
-
-
-def _problem(error: openai.OpenAIError, client: AsyncOpenAI) -> ApiError:
-    address = str(client.base_url).rstrip("/")
-    if isinstance(error, openai.APITimeoutError):
-        return ApiError("The API takes too long", f"{address} did not answer in time. {_SEND_AGAIN}")
-    if isinstance(error, openai.APIConnectionError):
-        return ApiError(
-            "The API cannot be reached", f"Nothing answers at {address}; is it running? {_SEND_AGAIN}"
-        )
-    if isinstance(error, openai.AuthenticationError):
-        return ApiError("The API key was refused", f"{_said(error)} The page takes it from OPENAI_API_KEY.")
-    if isinstance(error, openai.RateLimitError):
-        return ApiError("The model is busy", f"{_said(error)} {_SEND_AGAIN}")
-    if isinstance(error, openai.APIError) and error.code == "context_length_exceeded":
-        return ApiError("The conversation is too long", f"{_said(error)} Start a new one.")
-    if isinstance(error, openai.InternalServerError):
-        return ApiError("The model cannot answer now", f"{_said(error)} {_SEND_AGAIN}")
-    return ApiError("The API reported an error", _said(error))
-
-
-def _said(error: openai.OpenAIError) -> str:
-    """The API's own sentence, out of an OpenAI error body where there is one."""
-    body = error.body if isinstance(error, openai.APIError) else None
-    if isinstance(body, dict):
-        message = cast("dict[str, object]", body).get("message")
-        if isinstance(message, str):
-            return message
-    return str(error)

@@ -8,26 +8,36 @@ from typing import Any
 
 from openai.types.chat import ChatCompletionMessageParam
 
-from chat_ui.apis import Answer, ApiError
+from chat_ui.apis import Answer
+from chat_ui.errors import ApiError
 
 
-def to_api(history: Sequence[Mapping[str, Any]], new: str) -> list[ChatCompletionMessageParam]:
+def to_api(
+    history: Sequence[Mapping[str, Any]], new: str, system: str = ""
+) -> list[ChatCompletionMessageParam]:
     """The conversation, ending in the new message, without what was only said to the reader.
 
-    A question that got no answer goes too: chat templates want questions and answers in turns.
+    A question that got no answer is left out: chat templates want questions and answers in turns.
     """
     result: list[ChatCompletionMessageParam] = []
+    if system.strip():
+        result.append({"role": "system", "content": system.strip()})
     question: str | None = None
-    for message in history:
-        text = _text(message["content"])
-        if message["role"] == "user":
+    for role, text in spoken(history):
+        if role == "user":
             question = text
-        elif question is not None and text and not _is_notice(message):
+        elif question is not None:
             result.append({"role": "user", "content": question})
             result.append({"role": "assistant", "content": text})
             question = None
     result.append({"role": "user", "content": new})
     return result
+
+
+def spoken(history: Sequence[Mapping[str, Any]]) -> list[tuple[str, str]]:
+    """Roles and texts of Gradio's messages, without notices and empty answers."""
+    said = [(m["role"], _text(m["content"])) for m in history if not _is_notice(m)]
+    return [(role, text) for role, text in said if role == "user" or text]
 
 
 def notice(error: ApiError) -> dict[str, Any]:

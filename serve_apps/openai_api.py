@@ -15,14 +15,16 @@ from serve_apps.request_log import RequestLog, RequestRecord, record_of
 
 
 class ServedModel:
-    """The one model of an API: the routes that tell of it, and whether a request is for it."""
+    """The one model of an API: the routes that tell of it, and whether a request is for it.
 
-    def __init__(self, name: str, release: Callable[[], str | None]) -> None:
+    `more` is what its entry in `/v1/models` says beyond OpenAI's fields.
+    """
+
+    def __init__(self, name: str, release: Callable[[], str | None], **more: object) -> None:
         self.name = name
         self.release = release
-        self._card = Model(
-            id=name, object="model", created=int(time.time()), owned_by="neuron-serve"
-        ).to_dict()
+        card = Model(id=name, object="model", created=int(time.time()), owned_by="neuron-serve")
+        self._card = card.to_dict() | more
 
     async def health(self) -> dict[str, str | None]:
         """Which release answers here. Open to probes."""

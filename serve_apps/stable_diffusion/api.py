@@ -36,7 +36,8 @@ def create_api(
     answers_carry_id: bool = True,
 ) -> FastAPI:
     """The app; see `serve_apps.openai_api.openai_app`. `sizes` are those that are compiled."""
-    model = ServedModel(served_name, release)
+    # Tells clients that this model paints, and what it can be asked for.
+    model = ServedModel(served_name, release, image_sizes=[f"{size}x{size}" for size in sizes])
     routes = _Routes(model, sizes, paint)
 
     def add_routes(guarded: APIRouter) -> None:

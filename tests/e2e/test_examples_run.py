@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import subprocess
 import sys
@@ -11,6 +12,7 @@ from pathlib import Path
 
 import httpx
 import pytest
+from PIL import Image
 
 from offline.local.state import StateDirectory
 from tests.e2e.conftest import ROOT, Stack
@@ -58,12 +60,44 @@ def test_a_model_runs_and_the_client_talks_to_it(example: str, service: str, tmp
 
 
 @pytest.mark.slow
+def test_an_image_model_paints_noise_of_the_asked_size(tmp_path: Path) -> None:
+    with running("stable-diffusion", "stable-diffusion", tmp_path) as (stack, printed):
+        assert (
+            "-> tiny:stable-diffusion (random weights, small enough for a CPU: its pictures are noise"
+            in printed
+        )
+        assert "first answer: an image" in printed
+        key_file = StateDirectory(stack.state_dir).api_keys
+        answer = httpx.get(
+            f"http://127.0.0.1:{stack.api_port}/imagine",
+            params={"prompt": "a lighthouse at dusk", "img_size": 512},
+            headers={"Authorization": f"Bearer {key_file.read_text().strip()}"},
+            timeout=120,
+        )
+        assert (answer.status_code, answer.headers["content-type"]) == (200, "image/png")
+        assert png_size(answer.content) == (512, 512)
+        file = tmp_path / "lighthouse.png"
+        connection = [f"--base-url={stack.api_url}", f"--api-key-file={key_file}"]
+        saved = client("imagine", *connection, "a lighthouse at dusk", f"--output={file}")
+        assert saved.returncode == 0, saved.stderr
+        assert png_size(file.read_bytes()) == (512, 512)
+        assert httpx.get(f"{stack.ui_url}/health", timeout=30).json() == {"status": "ok"}
+
+
+@pytest.mark.slow
 def test_an_application_of_your_own_runs_from_beside_its_stack_file(tmp_path: Path) -> None:
     with running("bring-your-own", "language-guess", tmp_path) as (stack, _):
         address = f"http://127.0.0.1:{stack.api_port}/guess"
         answer = httpx.get(address, params={"text": "where is the cat"})
         assert answer.json() == {"language": "en", "share": 0.75}
         assert httpx.get(address, params={"text": "le"}).status_code == 422
+
+
+def png_size(png: bytes) -> tuple[int, int]:
+    picture = Image.open(io.BytesIO(png))
+    picture.load()
+    assert picture.format == "PNG"
+    return picture.size
 
 
 def client(*arguments: str) -> subprocess.CompletedProcess[str]:

@@ -8,10 +8,13 @@ from pathlib import Path
 
 import openai
 import pytest
+from playwright.sync_api import Page, expect
 
 from offline.errors import OfflineError
 from offline.ha.hurt import PARTS
 from offline.ha.store import find_server
+from tests.e2e.chat_page import answers, last_answer
+from tests.e2e.chat_page import ask as ask_page
 from tests.e2e.conftest import START_TIMEOUT_S, Stack
 from tests.e2e.test_local_run import MODEL
 from tests.waiting import wait_until
@@ -57,6 +60,31 @@ def test_the_model_answers_while_the_head_is_down_and_when_it_is_back(spare: Sta
     assert spare.state.programs[PARTS["head"]] != before
     assert [spare.state.programs[PARTS[name]] for name in ("worker-1", "worker-2")] == workers
     assert "Paris" in ask(spare)
+
+
+@pytest.mark.browser
+def test_a_conversation_on_the_page_goes_on_without_the_head_and_when_it_is_back(
+    spare: Stack, page: Page
+) -> None:
+    page.goto(spare.ui_url)
+    talk(page, turns=1)
+    back = spare.log.count("ray-head: works again after")
+    hurt = spare.offline("hurt", "head", "--seconds", "20")
+    assert hurt.returncode == 0, hurt.stderr
+    talk(page, turns=3)
+    assert spare.log.count("ray-head: works again after") == back, "the head came back too early to tell"
+    wait_until(lambda: spare.log.count("ray-head: works again after") > back, "the head")
+    talk(page, turns=4)
+
+
+def talk(page: Page, turns: int) -> None:
+    """Ask until the conversation has had this many answers, each of which arrives."""
+    for turn in range(answers(page).count() + 1, turns + 1):
+        ask_page(page, "What is the capital of France? Answer in one word.")
+        expect(answers(page)).to_have_count(turn)
+        expect(page.get_by_role("button", name="Stop")).to_have_count(0)
+        expect(page.get_by_text("⚠️")).to_have_count(0)
+        assert last_answer(page).inner_text().strip()
 
 
 def test_what_is_no_part_of_a_run_cannot_be_hurt(spare: Stack, tmp_path: Path) -> None:

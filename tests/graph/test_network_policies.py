@@ -51,11 +51,16 @@ class Stack:
         return self.cluster.allows(source, target, port, protocol)
 
 
+ON_CPU = {"model": "org/some-model", "accelerator": "cpu", "image": "i:1"}
+PICTURES = {"app": "stable-diffusion", **ON_CPU}
+VECTORS = {"app": "embeddings", **ON_CPU}
+
+
 @pytest.fixture(scope="module")
 def small() -> Stack:
-    """On a cluster that exists: two services, the store in the cluster, the chat page, no monitoring."""
+    """On a cluster that exists: four services, the store in the cluster, the chat page, no monitoring."""
     overrides = {
-        "services": NEURON_SERVICES,
+        "services": {**NEURON_SERVICES, "pictures": PICTURES, "vectors": VECTORS},
         "apiKeys": {"secure": "v1:x"},
         "gcsStore": {"kind": "inCluster"},
     }
@@ -101,9 +106,11 @@ def test_the_release_check_reaches_all_that_it_asks(small: Stack) -> None:
     assert not small.allows(small.ray("mistral", "worker"), check, 8000)
 
 
-def test_the_chat_page_reaches_chat_models_and_nobody_reaches_it(small: Stack) -> None:
+def test_the_chat_page_reaches_chat_and_image_models_and_nobody_reaches_it(small: Stack) -> None:
     page = small.pod("Deployment", "chat-ui")
-    assert small.allows(page, small.ray("mistral", "worker"), 8000)
+    for chats_or_paints in ("mistral", "pictures"):
+        assert small.allows(page, small.ray(chats_or_paints, "worker"), 8000)
+    assert not small.allows(page, small.ray("vectors", "worker"), 8000)
     assert small.allows(page, DNS, 53)
     assert not small.allows(page, small.ray("mistral", "head"), 8000)
     assert not small.allows(page, small.ray("mistral", "worker"), 8265)
@@ -158,7 +165,7 @@ def test_every_namespace_of_ours_is_held_to_the_restricted_standard(small: Stack
         if one["kind"] == "Namespace"
     }
     held = {name for name, labels in namespaces.items() if labels}
-    assert held == {"mistral", "own", "chat-ui", "gcs-store"}
+    assert held == {"mistral", "own", "pictures", "vectors", "chat-ui", "gcs-store"}
     assert all(namespaces[name] == {"pod-security.kubernetes.io/enforce": "restricted"} for name in held)
 
 
@@ -182,7 +189,7 @@ def test_every_container_passes_the_restricted_standard(small: Stack) -> None:
             assert not {"hostNetwork", "hostPID", "hostIPC"} & spec.keys()
             assert all(volume.keys() - {"name"} <= allowed for volume in spec.get("volumes", []))
             contexts += [container["securityContext"] for container in spec["containers"]]
-    assert len(contexts) == 9  # two heads, two workers, one autoscaler, two checks, page, store
+    assert len(contexts) == 15  # four heads, four workers, one autoscaler, four checks, page, store
     for context in contexts:
         assert context["allowPrivilegeEscalation"] is False
         assert context["capabilities"] == {"drop": ["ALL"]}

@@ -25,7 +25,6 @@ from serve_apps.stable_diffusion.args import StableDiffusionArgs
 from serve_apps.stable_diffusion.painter import Painter
 from serve_apps.stable_diffusion.painting import Painting
 from tests.serve.scripted import serving
-from tests.serve.tiny_pipeline import save_tiny_pipeline
 from tests.waiting import wait_until
 
 MODEL = "tiny"
@@ -47,12 +46,11 @@ class Images:
 
 
 @pytest.fixture(scope="module")
-def images(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Images]:
+def images(pipeline_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Images]:
     directory = tmp_path_factory.mktemp("images")
-    model_dir = save_tiny_pipeline(directory / "tiny")
     sizes = [64, 128]
-    args = StableDiffusionArgs(model=str(model_dir), served_name=MODEL, sizes=sizes)
-    painter = Painter(model_dir, args)
+    args = StableDiffusionArgs(model=str(pipeline_dir), served_name=MODEL, sizes=sizes)
+    painter = Painter(pipeline_dir, args)
     (directory / "keys").write_text(KEY)
     served = Images("")
 
@@ -166,6 +164,12 @@ def test_keys_and_names_are_checked_as_everywhere(images: Images) -> None:
         images.client.images.generate(model="other", prompt="a")
 
 
+def test_the_list_of_models_tells_that_this_one_paints_and_which_sizes(images: Images) -> None:
+    [model] = images.client.models.list()
+    assert model.to_dict()["image_sizes"] == ["64x64", "128x128"]
+    assert images.client.models.retrieve(MODEL).to_dict()["image_sizes"] == ["64x64", "128x128"]
+
+
 @pytest.mark.parametrize(
     ("method", "path", "content"),
     [
@@ -189,4 +193,5 @@ def test_the_log_has_no_prompt(images: Images, caplog: pytest.LogCaptureFixture)
     caplog.set_level(logging.INFO)
     images.imagine(prompt="a secret", steps=1)
     wait_until(lambda: "GET /imagine status=200 finish_reason=ok" in caplog.text)
-    assert "secret" not in "".join(line for line in caplog.text.splitlines(True) if "httpx" not in line)
+    said = [record.getMessage() for record in caplog.records if record.name != "httpx"]  # the client's own
+    assert [line for line in said if "secret" in line] == []

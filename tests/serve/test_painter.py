@@ -19,7 +19,6 @@ from serve_apps.stable_diffusion.args import StableDiffusionArgs
 from serve_apps.stable_diffusion.painter import CancelledError, Painter, PainterConfigError
 from serve_apps.stable_diffusion.painting import Painting
 from serve_apps.tracing import ShapeNotCompiledError
-from tests.serve.tiny_pipeline import save_tiny_pipeline
 
 SITE = Path(__file__).parents[1] / "neuron" / "torch_neuronx_site"
 CAT = Painting("a cat", size=64, seed=7, steps=3, guidance=7.5)
@@ -36,13 +35,8 @@ def pixels(png: bytes) -> np.ndarray[Any, Any]:
 
 
 @pytest.fixture(scope="module")
-def model_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return save_tiny_pipeline(tmp_path_factory.mktemp("tiny"))
-
-
-@pytest.fixture(scope="module")
-def painter(model_dir: Path) -> Painter:
-    return Painter(resolve_pipeline(str(model_dir)), arguments(model_dir))
+def painter(pipeline_dir: Path) -> Painter:
+    return Painter(pipeline_dir, arguments(pipeline_dir))
 
 
 def plain_diffusers(model_dir: Path, painting: Painting) -> np.ndarray[Any, Any]:
@@ -62,11 +56,11 @@ def plain_diffusers(model_dir: Path, painting: Painting) -> np.ndarray[Any, Any]
 
 
 @pytest.mark.parametrize("size", [64, 128])
-def test_an_image_is_that_of_plain_diffusers(painter: Painter, model_dir: Path, size: int) -> None:
+def test_an_image_is_that_of_plain_diffusers(painter: Painter, pipeline_dir: Path, size: int) -> None:
     painting = Painting("a red square", size=size, seed=3, steps=4, guidance=5.0)
     image = pixels(painter.paint(painting, Event()))
     assert image.shape == (size, size, 3)
-    assert np.abs(image - plain_diffusers(model_dir, painting)).max() <= 1
+    assert np.abs(image - plain_diffusers(pipeline_dir, painting)).max() <= 1
     assert image.std() > 1
 
 
@@ -83,7 +77,7 @@ def test_prompt_and_guidance_change_the_image(painter: Painter) -> None:
 
 
 def test_a_size_that_was_not_compiled_is_refused(painter: Painter) -> None:
-    with pytest.raises(ShapeNotCompiledError, match=r"compiled are \[2, 4, 32, 32\].*\[2, 4, 64, 64\]"):
+    with pytest.raises(ShapeNotCompiledError, match=r"compiled are \[2, 4, 8, 8\].*\[2, 4, 16, 16\]"):
         painter.paint(Painting("a cat", size=192, seed=7, steps=1, guidance=7.5), Event())
 
 
@@ -109,19 +103,19 @@ def test_a_cancelled_image_stops_after_the_step(painter: Painter, monkeypatch: p
 
 
 def test_on_neuron_each_core_computes_a_row_of_the_pair(
-    model_dir: Path, tmp_path: Path, painter: Painter, monkeypatch: pytest.MonkeyPatch
+    pipeline_dir: Path, tmp_path: Path, painter: Painter, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.syspath_prepend(str(SITE))
     monkeypatch.delenv("NEURON_RT_VISIBLE_CORES", raising=False)
     monkeypatch.delitem(sys.modules, "torch_neuronx", raising=False)
-    args = arguments(model_dir, device="neuron", neuron_cores=2, sizes=[64])
-    on_neuron = Painter(model_dir, args, ArtifactStore(tmp_path))
+    args = arguments(pipeline_dir, device="neuron", neuron_cores=2, sizes=[64])
+    on_neuron = Painter(pipeline_dir, args, ArtifactStore(tmp_path))
     traced = sys.modules["torch_neuronx"].TRACED
     assert [entry["shapes"] for entry in traced] == [
         [(1, 77)],
-        [(1, 4, 32, 32), (1,), (1, 77, 32)],
-        [(1, 4, 32, 32)],
-        [(1, 4, 32, 32)],
+        [(1, 4, 8, 8), (1,), (1, 77, 32)],
+        [(1, 4, 8, 8)],
+        [(1, 4, 8, 8)],
     ]
     assert traced[1]["compiler_args"] == ["--model-type=unet-inference"]
     difference = pixels(on_neuron.paint(CAT, Event())) - pixels(painter.paint(CAT, Event()))

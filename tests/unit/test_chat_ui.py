@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 
-from chat_ui.apis import Answer, ApiError
+from chat_ui.apis import Answer
 from chat_ui.conversation import figures, notice, to_api
+from chat_ui.errors import ApiError
+from chat_ui.export import as_json, as_markdown
 from chat_ui.settings import parse_base_urls, read_settings
 
 
@@ -65,6 +69,37 @@ def test_a_question_that_got_an_error_is_not_sent_again() -> None:
 
 def test_a_question_that_was_stopped_before_its_answer_is_not_sent_again() -> None:
     assert to_api([said("user", "Hi")], "Bye") == [{"role": "user", "content": "Bye"}]
+
+
+def test_a_system_prompt_comes_first_and_a_blank_one_not_at_all() -> None:
+    assert to_api([], "Hi", " Be brief. ")[0] == {"role": "system", "content": "Be brief."}
+    assert to_api([], "Hi", " \n") == [{"role": "user", "content": "Hi"}]
+
+
+def test_a_saved_conversation_holds_what_was_said_and_no_notice() -> None:
+    lost = notice(ApiError("The answer broke off", "Try again."))
+    history = [said("user", "Hi"), said("assistant", "Hel"), lost, said("user", "Hi?")]
+    file = as_json(history, "small", "Be brief.", 0.5)
+    assert file is not None
+    body = json.loads(file["text"])
+    assert (body["model"], body["temperature"]) == ("small", 0.5)
+    assert [(message["role"], message["content"]) for message in body["messages"]] == [
+        ("system", "Be brief."),
+        ("user", "Hi"),
+        ("assistant", "Hel"),
+        ("user", "Hi?"),
+    ]
+    page = as_markdown(history, "small", "Be brief.", 0.5)
+    assert page is not None
+    assert page["text"] == (
+        "# Conversation with small\n\nTemperature 0.5.\n\n## System prompt\n\nBe brief.\n\n"
+        "## You\n\nHi\n\n## small\n\nHel\n\n## You\n\nHi?\n"
+    )
+
+
+@pytest.mark.parametrize("convert", [as_json, as_markdown])
+def test_an_empty_conversation_is_no_file(convert: Callable[..., object]) -> None:
+    assert convert([], "small", "", 0.2) is None
 
 
 def test_speed_counts_the_tokens_after_the_first() -> None:

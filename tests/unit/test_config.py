@@ -192,4 +192,12 @@ def test_a_chat_page_without_a_chat_model_is_refused() -> None:
     own = {"app": "bring-your-own", "importPath": "a:b", "accelerator": "cpu", "image": "i:1"}
     keys = {"target": "kubernetes", "services": {"own": own}, "chatUi": {"image": "c:1"}}
     message = findings(keys)
-    assert "neuron-serve: chatUi is enabled and no service has app: llm" in message
+    assert "neuron-serve: chatUi is enabled and no service has app: llm or stable-diffusion" in message
+
+
+def test_a_chat_page_over_an_image_model_alone_is_fine() -> None:
+    pictures = {"app": "stable-diffusion", "model": "org/sd", "accelerator": "cpu", "image": "i:1"}
+    vectors = pictures | {"app": "embeddings", "model": "org/minilm"}
+    services = {"pictures": pictures, "vectors": vectors}
+    keys = {"target": "kubernetes", "services": services, "chatUi": {"image": "c:1"}}
+    assert config.StackConfig.model_validate(keys).on_chat_page == ["pictures"]

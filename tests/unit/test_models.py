@@ -199,3 +199,14 @@ def test_the_converted_tokenizer_loads_without_gguf(model_dir: Path) -> None:
         [sys.executable, "-c", script, str(model_dir)], capture_output=True, text=True, timeout=120
     )
     assert done.stdout.splitlines() == ["Where is Paris?", "<|im_end|>", "True"], done.stderr
+
+
+def test_an_unknown_tiny_model_is_refused_with_the_one_there_is() -> None:
+    with pytest.raises(models.ModelError, match=r"'tiny:llm': .*'tiny:stable-diffusion'"):
+        models.resolve_pipeline("tiny:llm")
+
+
+def test_a_cache_that_cannot_be_written_is_named(cache: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    cache.write_text("a file where the cache should be")
+    assert models.main(["prepare", "--pipeline", "tiny:stable-diffusion"]) == 2
+    assert f"cannot be kept in {cache}" in capsys.readouterr().err

@@ -8,12 +8,15 @@ from typing import Any
 import pytest
 from ray.serve.schema import ServeDeploySchema
 
+from infra.service_config import StableDiffusionService
 from offline.errors import OfflineError
 from offline.graph import Graph, Resource
 from offline.local.local_service import RAY_SERVICE_TYPE, LocalService, from_custom_resource
 from offline.local.preparation import pick_service
 from offline.local.substitutions import LOCAL_MODEL, ModelLimits, Substitution, adapt, share_one_machine
-from tests.unit.plans import CPU, NEURON, OWN, plan
+from serve_apps.model_tiny import TINY_STABLE_DIFFUSION
+from tests.unit.plans import CPU, NEURON, OWN, SECRETS, plan
+from workloads.service_plan import plan_service
 
 CODE_URL = "s3://bucket/code.zip"
 ROOMY = ModelLimits(max_positions=8192, kv_elements_per_token=11520, free_memory_bytes=2**34)
@@ -21,6 +24,20 @@ ROOMY = ModelLimits(max_positions=8192, kv_elements_per_token=11520, free_memory
 
 def service(base: dict[str, Any], **changes: Any) -> LocalService:
     return from_custom_resource({"metadata": {"name": "chat"}, "spec": plan(base, **changes).spec})
+
+
+def image_service() -> LocalService:
+    keys = {
+        "app": "stable-diffusion",
+        "model": "org/stable-diffusion",
+        "accelerator": "neuron",
+        "instanceType": "inf2.8xlarge",
+        "neuronCores": 2,
+        "sizes": [512, 768],
+        "image": "i:1",
+    }
+    planned = plan_service("pictures", StableDiffusionService.model_validate(keys), SECRETS)
+    return from_custom_resource({"metadata": {"name": "pictures"}, "spec": planned.spec})
 
 
 def adapted(
@@ -92,6 +109,15 @@ def test_a_neuron_service_keeps_its_name_and_type_and_gets_a_small_model_on_the_
     assert (args["served_name"], args["dtype"], args["tensor_parallel"]) == ("chat", "bfloat16", 2)
     assert set(found) == {"http host", "engine", "device", "model", "Engine max_replicas"}
     assert found["model"].was == NEURON["model"]
+    ServeDeploySchema.model_validate(config)
+
+
+def test_an_image_service_gets_the_model_that_paints_noise_and_says_so() -> None:
+    config, found = adapted(image_service())
+    args = config["applications"][0]["args"]
+    assert (args["model"], args["device"], args["neuron_cores"]) == (TINY_STABLE_DIFFUSION, "cpu", 1)
+    assert (args["served_name"], args["sizes"]) == ("pictures", [512, 768])
+    assert "its pictures are noise" in found["model"].why
     ServeDeploySchema.model_validate(config)
 
 
