@@ -144,6 +144,17 @@ class StackConfig(ConfigModel):
         return self
 
     @model_validator(mode="after")
+    def _alarms_have_something_to_watch(self) -> StackConfig:
+        if self.aws is None or not self.aws.alarms.notify:
+            return self
+        if self.store.kind != "elasticache" and not self.aws.ingress.enabled:
+            raise ValueError(
+                "aws.alarms.notify has no effect: alarms watch a gcsStore of kind 'elasticache' and the "
+                "certificate of aws.ingress, and this stack has neither; remove it"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _images_are_named_or_built(self) -> StackConfig:
         on_aws = self.target == "aws"
         if self.chat_ui.enabled and self.chat_ui.image is None and not on_aws:

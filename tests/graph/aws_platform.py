@@ -1,4 +1,4 @@
-"""A stack on AWS with what the stack files leave out: an ingress, and a pool of reserved machines."""
+"""A stack on AWS with what the stack files leave out: an ingress, alarms, and a pool of reserved machines."""
 
 from __future__ import annotations
 
@@ -29,6 +29,7 @@ _AWS: dict[str, Any] = {
         "certificateArn": "arn:aws:acm:us-west-2:123456789012:certificate/0a1b",
         "host": "models.example.com",
     },
+    "alarms": {"notify": ["oncall@example.com", "https://events.example.com/alarm"]},
 }
 _CHAT: dict[str, Any] = {
     "app": "llm",
@@ -49,7 +50,6 @@ def aws_platform(*, unknowns: bool = False) -> Graph:
         config_overrides={
             "aws": _AWS,
             "services": {"chat": _CHAT},
-            "gcsStore": {"kind": "none"},
             "chatUi": {"enabled": False},
         },
     )

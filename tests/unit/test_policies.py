@@ -115,6 +115,7 @@ BROKEN: list[tuple[str, str, dict[str, Any]]] = [
     ("encrypted-services", "eks:index:Cluster", {"endpointPublicAccess": False}),
     ("encrypted-services", "aws:eks/cluster:Cluster", {"vpcConfig": {"endpointPublicAccess": False}}),
     ("encrypted-services", "aws:sqs/queue:Queue", {"sqsManagedSseEnabled": False}),
+    ("encrypted-services", "aws:sns/topic:Topic", {"displayName": "t"}),
     (
         "encrypted-services",
         "aws:ecr/repository:Repository",
@@ -137,6 +138,7 @@ BROKEN: list[tuple[str, str, dict[str, Any]]] = [
         policy({"Effect": "Allow", "Action": "s3:GetObject", "NotResource": "arn:x"}),
     ),
     ("no-wildcard-iam", "aws:s3/bucketPolicy:BucketPolicy", policy(allow("s3:GetObject", Principal="*"))),
+    ("no-wildcard-iam", "aws:sns/topicPolicy:TopicPolicy", policy(allow("sns:Publish", Principal="*"))),
     (
         "no-wildcard-iam",
         "aws:iam/rolePolicyAttachment:RolePolicyAttachment",
@@ -170,6 +172,7 @@ KEPT: list[tuple[str, str, dict[str, Any]]] = [
     ("encrypted-volumes", "aws:ec2/launchTemplate:LaunchTemplate", {"blockDeviceMappings": UNKNOWN_VALUE}),
     ("encrypted-services", "eks:index:Cluster", {"encryptionConfigKeyArn": UNKNOWN_VALUE}),
     ("encrypted-services", "aws:sqs/queue:Queue", {"kmsMasterKeyId": "alias/mine"}),
+    ("encrypted-services", "aws:sns/topic:Topic", {"kmsMasterKeyId": UNKNOWN_VALUE}),
     ("no-plain-secrets", "kubernetes:core/v1:Secret", {"data": {"$secret": {"password": None}}}),
     ("no-plain-secrets", CACHE, {"authToken": {"$secret": None}}),
     (
