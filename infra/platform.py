@@ -76,7 +76,12 @@ def aws_platform(
     builds: Mapping[str, ImageBuild],
 ) -> Platform:
     """`target: aws`: everything, from the network up."""
-    tags = {"neuron-serve/stack": pulumi.get_stack(), "neuron-serve/cluster": aws.name}
+    tags = {
+        "neuron-serve/stack": pulumi.get_stack(),
+        "neuron-serve/cluster": aws.name,
+        # The policy pack reads it: policy/model.py.
+        "neuron-serve/environment": aws.environment,
+    }
     network = Network("network", NetworkArgs(aws.network, aws.zones, aws.name, tags))
     cluster = EksCluster("cluster", EksClusterArgs(aws.cluster, aws.name, aws.environment, network, tags))
     opts = pulumi.ResourceOptions(providers=[cluster.provider])

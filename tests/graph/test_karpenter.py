@@ -17,7 +17,11 @@ NODE_POOL = "kubernetes:karpenter.sh/v1:NodePool"
 NODE_CLASS = "kubernetes:karpenter.k8s.aws/v1:EC2NodeClass"
 RELEASE = "kubernetes:helm.sh/v3:Release"
 RULE = "aws:cloudwatch/eventRule:EventRule"
-TAGS = {"neuron-serve/stack": "dev", "neuron-serve/cluster": "neuron-serve"}
+TAGS = {
+    "neuron-serve/stack": "dev",
+    "neuron-serve/cluster": "neuron-serve",
+    "neuron-serve/environment": "dev",
+}
 
 
 @pytest.fixture(scope="module")
