@@ -155,6 +155,15 @@ class StackConfig(ConfigModel):
         return self
 
     @model_validator(mode="after")
+    def _compiled_graphs_have_a_place(self) -> StackConfig:
+        for name, service in self.services.items():
+            if isinstance(service, LlmService) and service.precompile and self.target != "aws":
+                raise ValueError(
+                    f"services.{name}.precompile needs target 'aws', whose bucket keeps the graphs; remove it"
+                )
+        return self
+
+    @model_validator(mode="after")
     def _images_are_named_or_built(self) -> StackConfig:
         on_aws = self.target == "aws"
         if self.chat_ui.enabled and self.chat_ui.image is None and not on_aws:
