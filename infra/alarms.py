@@ -73,8 +73,9 @@ class Alarms(pulumi.ComponentResource):
     - a subscription for each address; who gets mail has to confirm it
     - a metric alarm each for a failover of ElastiCache and for the load balancer's certificate
 
-    ElastiCache's own notifications are no way to learn of a failover: they reach neither EventBridge nor an
-    encrypted topic (https://docs.aws.amazon.com/AmazonElastiCache/latest/dg/ElastiCacheSNS.html).
+    ElastiCache's own notifications are no way to learn of a failover: they reach neither EventBridge
+    (https://docs.aws.amazon.com/AmazonElastiCache/latest/dg/self-designed-metrics-events.valkey-and-redis.md)
+    nor an encrypted topic (https://docs.aws.amazon.com/AmazonElastiCache/latest/dg/ElastiCacheSNS.html).
     """
 
     def __init__(self, name: str, args: AlarmsArgs, opts: pulumi.ResourceOptions | None = None) -> None:

@@ -69,7 +69,8 @@ class Precompile(pulumi.ComponentResource):
     """ConfigMap with script and settings, and the Job.
 
     The Job's specification holds nothing that changes without the graphs: that is in the ConfigMap, which a
-    pod reads when it starts.
+    pod reads when it starts. It names the ConfigMap without taking a value from it, because Pulumi replaces a
+    ConfigMap for its content, and with it whatever has a value from it.
     """
 
     job: k8s.batch.v1.Job

@@ -22,6 +22,7 @@ from serve_apps.llm.args import LlmArgs
 from serve_apps.llm.factory import EngineConfigError, compile_graphs
 from serve_apps.llm.runners import UnsupportedModelError
 from serve_apps.llm.runners.neuronx_cache import CACHE_URL_ENV, CompileCache
+from serve_apps.model_files import ModelError
 from serve_apps.neuron_library import NeuronLibraryError
 
 # Exit codes. After a refusal another try would end the same way; whether one more time is worth it after the
@@ -45,6 +46,8 @@ def main(arguments: list[str] | None = None) -> int:
         compile_graphs(LlmArgs.model_validate_json(chosen.args_file.read_text(encoding="utf-8")))
     except _REFUSALS as error:
         return _said(f"{error}", REFUSED)
+    except ModelError as error:
+        return _said(f"{error}", FAILED)
     except Exception as error:
         logging.getLogger(__name__).exception("compiling failed")
         return _said(

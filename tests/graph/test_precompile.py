@@ -89,6 +89,13 @@ def test_it_runs_as_a_worker_does_but_without_a_device(graph: Graph, job: Resour
     assert [e for e in mine["env"] if e["name"] in url] == [e for e in theirs["env"] if e["name"] in url]
 
 
+def test_new_code_does_not_bring_a_new_job(graph: Graph, job: Resource) -> None:
+    """The settings are replaced with the code, and what takes a value from them would be as well."""
+    settings = graph.one("kubernetes:core/v1:ConfigMap", f"{NAME}-precompile")
+    assert settings.urn in job.dependencies
+    assert not [key for key, urns in job.property_dependencies.items() if settings.urn in urns]
+
+
 def test_what_another_try_does_not_change_ends_the_job(job: Resource) -> None:
     (rule,) = job.inputs["spec"]["podFailurePolicy"]["rules"]
     assert (rule["action"], rule["onExitCodes"]["values"]) == ("FailJob", [REFUSED, OUT_OF_TIME])

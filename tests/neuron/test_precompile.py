@@ -103,6 +103,15 @@ def test_a_model_that_the_engine_refuses_is_refused_here_with_the_same_words(
     assert "attention_bias is true" in capsys.readouterr().err.splitlines()[-1]
 
 
+def test_a_model_that_cannot_be_had_may_come_with_the_next_try(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([str(arguments(tmp_path, tmp_path / "nowhere"))]) == FAILED
+    (line,) = capsys.readouterr().err.splitlines()[-1:]
+    assert "no such directory" in line
+    assert "MODULE_" not in line
+
+
 def test_another_device_has_nothing_to_compile(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = arguments(tmp_path, tmp_path, engine="torch", device="cpu")
     assert main([str(path)]) == REFUSED
