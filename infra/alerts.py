@@ -11,6 +11,11 @@ from typing import Any, Literal
 _RUNBOOKS = "docs/runbooks.md"
 
 
+def runbook_url(section: str) -> str:
+    """Where an alert's section is."""
+    return f"{_RUNBOOKS}#{section}"
+
+
 @dataclass(frozen=True)
 class Alert:
     """`query` is PromQL that has a result while something is wrong; `lasting` is how long before it counts.
@@ -33,7 +38,7 @@ class Alert:
             "expr": self.query,
             "for": self.lasting,
             "labels": {"severity": self.severity},
-            "annotations": {"summary": self.summary, "runbook_url": f"{_RUNBOOKS}#{self.runbook}"},
+            "annotations": {"summary": self.summary, "runbook_url": runbook_url(self.runbook)},
         }
 
 

@@ -16,6 +16,7 @@ from pydantic import Field, PositiveInt, field_validator, model_validator
 from infra.cluster_config import AddOns, Cluster
 from infra.config_model import ConfigModel
 from infra.instances import NEURON_INSTANCES, has_arm_cores
+from infra.monitoring_config import Alarms
 from infra.network_config import Network
 
 # EKS wants at least two zones; a third one costs a NAT gateway and buys little.
@@ -185,7 +186,9 @@ class Aws(ConfigModel):
     ingress: Ingress = Field(
         default_factory=lambda: Ingress.model_validate({}), description="Load balancer, off by default."
     )
-
+    alarms: Alarms = Field(
+        default_factory=lambda: Alarms.model_validate({}), description="CloudWatch alarms, off by default."
+    )
     prices: dict[str, Annotated[float, Field(gt=0, strict=False)]] = Field(
         default_factory=dict[str, float],
         description="Prices an hour, USD, by what is bought: an instance type, an ElastiCache node type, "

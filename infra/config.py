@@ -21,7 +21,7 @@ from infra.config_model import ConfigModel
 from infra.gated_models import consent_page
 from infra.monitoring_config import Monitoring
 from infra.service_base import ModelService
-from infra.service_config import CHAT_PAGE_APPS, AnyService
+from infra.service_config import CHAT_PAGE_APPS, AnyService, LlmService
 
 # KubeRay appends "-xxxxx" for the Ray cluster's name, which it limits to 53 characters
 # (ray-operator/controllers/ray/utils/constant.go, tag ray-operator/v1.7.0).
@@ -146,6 +146,26 @@ class StackConfig(ConfigModel):
             raise ValueError("kubeconfigContext has no effect with target 'aws'; remove it")
         if self.target != "aws" and self.gcs_store and self.gcs_store.kind == "elasticache":
             raise ValueError("gcsStore.kind 'elasticache' needs target 'aws'; choose inCluster or none")
+        return self
+
+    @model_validator(mode="after")
+    def _alarms_have_something_to_watch(self) -> StackConfig:
+        if self.aws is None or not self.aws.alarms.notify:
+            return self
+        if self.store.kind != "elasticache" and not self.aws.ingress.enabled:
+            raise ValueError(
+                "aws.alarms.notify has no effect: alarms watch a gcsStore of kind 'elasticache' and the "
+                "certificate of aws.ingress, and this stack has neither; remove it"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _compiled_graphs_have_a_place(self) -> StackConfig:
+        for name, service in self.services.items():
+            if isinstance(service, LlmService) and service.precompile and self.target != "aws":
+                raise ValueError(
+                    f"services.{name}.precompile needs target 'aws', whose bucket keeps the graphs; remove it"
+                )
         return self
 
     @model_validator(mode="after")

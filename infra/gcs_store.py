@@ -60,7 +60,13 @@ class GcsStore(pulumi.ComponentResource):
         # The group's own output, not what was drawn: it is the first draw, for ever.
         self.auth_token = pulumi.Output.secret(group.auth_token.apply(str))
         self.resources = [group, rule]
+        self._members = group.member_clusters
         self.register_outputs({"address": self.address})
+
+    def node(self, index: int) -> pulumi.Output[str]:
+        """Id of a node's cache cluster, the first one's with 0."""
+        # A preview knows the nodes there are, and perhaps fewer than there will be.
+        return self._members.apply(lambda ids: sorted(ids)[min(index, len(ids) - 1)])
 
     def _subnet_group(self, args: GcsStoreArgs) -> aws.elasticache.SubnetGroup:
         return aws.elasticache.SubnetGroup(

@@ -9,6 +9,7 @@ import pulumi
 import pulumi_kubernetes as k8s
 
 from infra import pins
+from infra.alarms import Alarms, AlarmsArgs
 from infra.artifacts import Artifacts, ArtifactsArgs
 from infra.aws_config import Aws
 from infra.bucket_layout import BucketLayout
@@ -75,7 +76,12 @@ def aws_platform(
     builds: Mapping[str, ImageBuild],
 ) -> Platform:
     """`target: aws`: everything, from the network up."""
-    tags = {"neuron-serve/stack": pulumi.get_stack(), "neuron-serve/cluster": aws.name}
+    tags = {
+        "neuron-serve/stack": pulumi.get_stack(),
+        "neuron-serve/cluster": aws.name,
+        # The policy pack reads it: policy/model.py.
+        "neuron-serve/environment": aws.environment,
+    }
     network = Network("network", NetworkArgs(aws.network, aws.zones, aws.name, tags))
     cluster = EksCluster("cluster", EksClusterArgs(aws.cluster, aws.name, aws.environment, network, tags))
     opts = pulumi.ResourceOptions(providers=[cluster.provider])
@@ -108,11 +114,12 @@ def aws_platform(
     on_nodes = pulumi.ResourceOptions(
         providers=[cluster.provider], depends_on=[*cluster.ready, *karpenter.pools.values()]
     )
+    store = _store(stack, secrets, network, cluster, tags)
+    _alarms(stack, aws, store, tags)
     return Platform(
         provider=cluster.provider,
         requirements=[operator, *karpenter.pools.values(), neuron.device_plugin],
-        gcs_store=_store(stack, secrets, network, cluster, tags)
-        or _in_cluster_store(stack, secrets, on_nodes),
+        gcs_store=store or _in_cluster_store(stack, secrets, on_nodes),
         needed_in=lambda namespace: [
             *artifacts.needed_in(namespace),
             images.source_of(stack.services[namespace]),
@@ -155,6 +162,12 @@ def _monitoring(
     if stack.monitoring.enabled:
         on_aws = stack.aws is not None
         MonitoringStack(MonitoringArgs(stack.monitoring, list(stack.services), on_aws, needs), opts)
+
+
+def _alarms(stack: StackConfig, aws: Aws, store: GcsStore | None, tags: dict[str, str]) -> None:
+    if aws.alarms.notify:
+        certificate = aws.ingress.certificate_arn if aws.ingress.enabled else None
+        Alarms("alarms", AlarmsArgs(aws.alarms, aws.name, store, stack.store.nodes, certificate, tags))
 
 
 def _load_balancers(

@@ -81,6 +81,13 @@ class LlmService(ModelService):
         "without it is warned of, not refused.",
     )
 
+    precompile: bool = Field(
+        default=False,
+        description="Whether a Job compiles the graphs before replicas want them, on a node of "
+        "`instanceType`; on aws with `accelerator: neuron`. See "
+        "[On NeuronCores](neuron.md#compile-before-replicas-start).",
+    )
+
     @model_validator(mode="after")
     def _engine_fits_accelerator(self) -> LlmService:
         if self.engine is None:
@@ -112,6 +119,15 @@ class LlmService(ModelService):
             raise ValueError(
                 f"slots is {self.slots}; transformers-neuronx cannot prefill a batch of one slot, "
                 f"use {MIN_NEURON_SLOTS} or more"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _only_neuron_compiles(self) -> LlmService:
+        if self.precompile and self.accelerator != "neuron":
+            raise ValueError(
+                f"precompile has no effect with accelerator {self.accelerator!r}, which compiles nothing; "
+                "remove it"
             )
         return self
 

@@ -9,7 +9,7 @@ from pydantic import BaseModel
 from infra import aws_config, cluster_config, network_config
 from infra.config import ChatUi, GcsStore, KubeRay, StackConfig
 from infra.model_shape import ModelShape
-from infra.monitoring_config import Monitoring
+from infra.monitoring_config import Alarms, Monitoring
 from infra.service_base import ModelService, PodSize, Replicas
 from infra.service_config import (
     BringYourOwnService,
@@ -83,6 +83,7 @@ _SECTIONS: tuple[tuple[str, str, type[BaseModel], type[BaseModel] | None], ...] 
     ("`aws.nodePools`, each", "", aws_config.NodePool, None),
     ("`aws.artifacts`", "", aws_config.Artifacts, None),
     ("`aws.ingress`", "", aws_config.Ingress, None),
+    ("`aws.alarms`", "See [monitoring](monitoring.md#what-the-cluster-cannot-see).", Alarms, None),
 )
 
 

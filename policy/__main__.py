@@ -34,7 +34,12 @@ _CONFIG = PolicyConfigSchema(
             "type": "object",
             "additionalProperties": {"type": "string", "minLength": 1},
             "description": "What is exempt, as STACK/NAME with wildcards, each with the reason.",
-        }
+        },
+        "exemptEnvironments": {
+            "type": "object",
+            "additionalProperties": {"type": "string", "minLength": 1},
+            "description": "Values of aws.environment whose resources are exempt, each with the reason.",
+        },
     }
 )
 
@@ -71,7 +76,7 @@ def _report(
     rule: Rule, resources: list[Resource], config: Mapping[str, Any], report: ReportViolation
 ) -> None:
     for violation in rule.violations(resources):
-        if not is_exempt(violation.urn, config.get("exempt") or {}):
+        if not is_exempt(violation, config.get("exempt") or {}, config.get("exemptEnvironments") or {}):
             report(f"{violation.message}. Way out: {rule.way_out}", violation.urn)
 
 

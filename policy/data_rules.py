@@ -51,7 +51,7 @@ def _unencrypted(mappings: Any) -> Iterator[str]:
 
 
 def encrypted_services(resource: Resource) -> Iterator[str]:
-    """ElastiCache, the EKS secrets, image repositories, queues."""
+    """ElastiCache, the EKS secrets, image repositories, queues, topics."""
     match resource.type:
         case "aws:elasticache/replicationGroup:ReplicationGroup":
             if is_false(resource.at("atRestEncryptionEnabled")):
@@ -72,6 +72,9 @@ def encrypted_services(resource: Resource) -> Iterator[str]:
         case "aws:sqs/queue:Queue":
             if is_false(resource.at("sqsManagedSseEnabled")) and resource.at("kmsMasterKeyId") is None:
                 yield "messages are not encrypted: neither sqsManagedSseEnabled nor kmsMasterKeyId"
+        case "aws:sns/topic:Topic":
+            if resource.at("kmsMasterKeyId") is None:
+                yield "messages are not encrypted: kmsMasterKeyId"
         case _:
             return
 
@@ -149,7 +152,7 @@ RULES = [
     ),
     Rule(
         name="encrypted-services",
-        description="ElastiCache, Kubernetes secrets, image repositories and queues are encrypted.",
+        description="ElastiCache, Kubernetes secrets, image repositories, queues and topics are encrypted.",
         why="Ray's state and the keys of the API are in them.",
         way_out="set the property that the message names; a change of ElastiCache's replaces it",
         check=encrypted_services,

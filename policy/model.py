@@ -26,6 +26,9 @@ class _Marker:
         return self._name
 
 
+# The program's tag for `aws.environment`.
+ENVIRONMENT_TAG = "neuron-serve/environment"
+
 UNKNOWN: Any = _Marker("UNKNOWN")
 SECRET: Any = _Marker("SECRET")
 
@@ -40,6 +43,15 @@ class Resource:
     props: dict[str, Any]
     sources: dict[str, frozenset[str]] = field(default_factory=dict[str, frozenset[str]])
 
+    @property
+    def environment(self) -> str | None:
+        """`dev` or `prod`, where the resource has tags of its own or for the machines it describes."""
+        for path in ("tags", "spec.tags"):
+            value = as_dict(self.at(path)).get(ENVIRONMENT_TAG)
+            if isinstance(value, str):
+                return value
+        return None
+
     def at(self, path: str, default: Any = None) -> Any:
         """The value at a dotted path; `UNKNOWN` or `SECRET` if it or something above it is."""
         value: Any = self.props
@@ -52,12 +64,13 @@ class Resource:
 
 @dataclass(frozen=True, kw_only=True)
 class Violation:
-    """One resource that breaks one rule."""
+    """One resource, of one environment if it has that tag, that breaks one rule."""
 
     rule: str
     urn: str
     resource: str
     message: str
+    environment: str | None = None
 
 
 ResourceCheck = Callable[[Resource], Iterator[str]]
@@ -85,13 +98,22 @@ class Rule:
             found = ((resource, message) for resource in resources for message in check(resource))
         for resource, message in found:
             label = f"{resource.type.rpartition(':')[2]} {resource.name}"
-            yield Violation(rule=self.name, urn=resource.urn, resource=label, message=message)
+            yield Violation(
+                rule=self.name,
+                urn=resource.urn,
+                resource=label,
+                message=message,
+                environment=resource.environment,
+            )
 
 
-def is_exempt(urn: str, exempt: Iterable[str]) -> bool:
-    """Whether a pattern of the form `STACK/NAME` (`*/neuron-monitor`, `dev/*`) names a resource."""
-    stack, name = urn.split(":")[2], urn.rpartition("::")[2]
-    return any(fnmatchcase(f"{stack}/{name}", pattern) for pattern in exempt)
+def is_exempt(violation: Violation, exempt: Iterable[str], environments: Iterable[str] = ()) -> bool:
+    """Whether a pattern of the form `STACK/NAME` (`*/neuron-monitor`) names the resource, or its environment
+    is one of those given.
+    """
+    stack, name = violation.urn.split(":")[2], violation.urn.rpartition("::")[2]
+    named = any(fnmatchcase(f"{stack}/{name}", pattern) for pattern in exempt)
+    return named or violation.environment in set(environments)
 
 
 def from_graph(resource: Mapping[str, Any]) -> Resource:

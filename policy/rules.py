@@ -22,11 +22,13 @@ DISABLED = "disabled"
 class Enforcement:
     """How one rule is applied: `mandatory`, `advisory` or `disabled`, and who is exempt.
 
-    `exempt` gives the reason for each pattern of the form `STACK/NAME`.
+    `exempt` gives the reason for each pattern of the form `STACK/NAME`, `exempt_environments` for each value
+    of `aws.environment`.
     """
 
     level: str = MANDATORY
     exempt: Mapping[str, str] = field(default_factory=dict[str, str])
+    exempt_environments: Mapping[str, str] = field(default_factory=dict[str, str])
 
 
 Config = Mapping[str, Enforcement]
@@ -58,12 +60,20 @@ def _enforcement(file: str, rule: str, entry: Any) -> Enforcement:
         raise ValueError(
             f"{file}: {rule}.enforcementLevel is {level!r}; choose mandatory, advisory or disabled"
         )
-    exempt = settings.get("exempt", {})
-    if not isinstance(exempt, dict) or not all(
-        isinstance(reason, str) and reason for reason in cast("dict[str, Any]", exempt).values()
+    return Enforcement(
+        level,
+        _reasons(file, rule, settings, "exempt", "STACK/NAME"),
+        _reasons(file, rule, settings, "exemptEnvironments", "environment"),
+    )
+
+
+def _reasons(file: str, rule: str, settings: Mapping[str, Any], key: str, what: str) -> dict[str, str]:
+    reasons = settings.get(key, {})
+    if not isinstance(reasons, dict) or not all(
+        isinstance(reason, str) and reason for reason in cast("dict[str, Any]", reasons).values()
     ):
-        raise ValueError(f"{file}: {rule}.exempt must give a reason for every STACK/NAME")
-    return Enforcement(level, cast("dict[str, str]", exempt))
+        raise ValueError(f"{file}: {rule}.{key} must give a reason for every {what}")
+    return cast("dict[str, str]", reasons)
 
 
 def check(resources: Sequence[Resource], config: Config) -> list[Violation]:
@@ -73,5 +83,5 @@ def check(resources: Sequence[Resource], config: Config) -> list[Violation]:
         for rule in RULES
         if (enforcement := config.get(rule.name, Enforcement())).level != DISABLED
         for violation in rule.violations(resources)
-        if not is_exempt(violation.urn, enforcement.exempt)
+        if not is_exempt(violation, enforcement.exempt, enforcement.exempt_environments)
     ]

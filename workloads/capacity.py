@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from infra.aws_config import Aws, NodePool
 from infra.config_errors import ConfigError
 from infra.service_base import Service
+from infra.service_config import LlmService
 from workloads.placement import Placement
 
 
@@ -40,9 +41,15 @@ class Demand:
         return 0 if self.service.upgrade == "recreate" else self.placement.min_workers
 
     @property
+    def nodes_beside(self) -> int:
+        """Nodes that a roll-out needs beside those in use: of the second cluster, or one that compiles."""
+        compiling = isinstance(self.service, LlmService) and self.service.precompile
+        return max(self.second_cluster_workers, int(compiling))
+
+    @property
     def second_cluster_devices(self) -> int:
         """Neuron devices that a roll-out adds for a while."""
-        return self.second_cluster_workers * self.placement.neuron_devices
+        return self.nodes_beside * self.placement.neuron_devices
 
 
 @dataclass(frozen=True)
@@ -110,7 +117,14 @@ def _too_many(pools: Sequence[NodePool], members: Sequence[Demand]) -> Iterator[
     always = sum(demand.min_devices for demand in members)
     for demand in members:
         peak = always + demand.second_cluster_devices
-        if peak > limit:
+        if peak > limit and demand.service.upgrade == "recreate":
+            yield (
+                f"services.{demand.name}.precompile: compiles on one more node of "
+                f"{demand.service.instance_type} while the service runs, {peak} Neuron devices in all, and "
+                f"{_key(pools)} is {limit}, so a change of its shapes could never finish; raise that to "
+                f"{peak}, or remove precompile"
+            )
+        elif peak > limit:
             yield (
                 f"services.{demand.name}.upgrade: 'new-cluster' needs {peak} Neuron devices for a roll-out "
                 f"({demand.second_cluster_workers} more nodes of {demand.service.instance_type} beside the "

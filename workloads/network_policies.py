@@ -18,11 +18,12 @@ from typing import Any
 from infra import namespaces
 from infra.config import StackConfig
 from infra.service_base import ModelService, Service
-from infra.service_config import CHAT_PAGE_APPS
+from infra.service_config import CHAT_PAGE_APPS, LlmService
 from infra.subnets import plan_subnets
 from workloads.serve_config import SERVE_PORT
 
 RELEASE_CHECK = {"app.kubernetes.io/component": "release-check"}
+PRECOMPILE = {"app.kubernetes.io/component": "precompile"}
 # KubeRay's label of all pods of a Ray cluster, and the one of their role (labelPod in
 # ray-operator/controllers/ray/common/pod.go, tag ray-operator/v1.7.0). The job that removes a dead cluster's
 # keys from the store is a Ray pod with a role of its own.
@@ -96,6 +97,8 @@ def service_policies(service: Service, around: Neighbours) -> dict[str, Spec]:
         "ray-pods": _ray_pods(around).spec(),
         "release-check": _release_check().spec(),
     }
+    if isinstance(service, LlmService) and service.precompile:
+        policies["precompile"] = _Policy(_with(PRECOMPILE), egress=_outwards(around)).spec()
     if clients := _clients(service, around):
         policies["clients"] = _Policy(_with(RAY_PODS, {_ROLE: "worker"}), ingress=clients).spec()
     if around.store:
@@ -130,16 +133,16 @@ def _ray_pods(around: Neighbours) -> _Policy:
     ]
     if around.monitoring:
         ingress.append(_rule("from", [_namespace(namespaces.MONITORING)], _METRICS_PORT))
-    egress: list[Spec] = [
-        {"to": [each_other]},
-        _dns(),
-        # Model hubs, S3 and other services of AWS have names, not addresses. The autoscaler beside the head
-        # asks the Kubernetes API.
-        _rule("to", None, *_API_PORTS),
-    ]
+    return _Policy(_with(RAY_PODS), ingress, [{"to": [each_other]}, *_outwards(around)])
+
+
+def _outwards(around: Neighbours) -> list[Spec]:
+    # Model hubs, S3 and other services of AWS have names, not addresses. The autoscaler beside the head asks
+    # the Kubernetes API.
+    egress = [_dns(), _rule("to", None, *_API_PORTS)]
     if around.pod_identity:
         egress.append(_rule("to", [{"ipBlock": {"cidr": _POD_IDENTITY_AGENT}}], 80))
-    return _Policy(_with(RAY_PODS), ingress, egress)
+    return egress
 
 
 def _release_check() -> _Policy:

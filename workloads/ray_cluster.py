@@ -20,6 +20,7 @@ API_KEYS_KEY = "keys"
 CLIENT_KEY = "client"
 # The key that KubeRay reads (ray-operator/controllers/ray/utils/constant.go, tag ray-operator/v1.7.0).
 RAY_AUTH_KEY = "auth_token"
+HUGGING_FACE_SECRET = "hugging-face"  # noqa: S105 - the name of a secret
 HUGGING_FACE_TOKEN_KEY = "token"  # noqa: S105 - the name of a key, not a token
 GCS_STORE_PASSWORD_KEY = "password"  # noqa: S105 - the name of a key, not a password
 WORKER_GROUP = "workers"
@@ -156,7 +157,7 @@ def _worker_group(
         # Without this the autoscaler never learns that a worker yet to come has NeuronCores
         # (https://github.com/ray-project/ray/issues/44361).
         group["resources"] = {"neuron_cores": str(placement.neuron_cores)}
-        _bind_to_neuron_nodes(template, service.instance_type or "")
+        bind_to_neuron_nodes(template, service.instance_type or "")
     if placement.gpus:
         resources["nvidia.com/gpu"] = str(placement.gpus)
         template["spec"]["tolerations"] = [{"key": "nvidia.com/gpu", "operator": "Exists"}]
@@ -167,7 +168,8 @@ def _worker_group(
     return group
 
 
-def _bind_to_neuron_nodes(template: dict[str, Any], instance_type: str) -> None:
+def bind_to_neuron_nodes(template: dict[str, Any], instance_type: str) -> None:
+    """Lead the pods of a template to Neuron nodes of the type, and let them stay there."""
     # Moving a replica costs a model load of many minutes, so Karpenter may not do it to tidy up.
     template["metadata"]["annotations"] = {"karpenter.sh/do-not-disrupt": "true"}
     template["spec"]["nodeSelector"] = {"node.kubernetes.io/instance-type": instance_type}

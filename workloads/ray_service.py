@@ -22,6 +22,7 @@ from infra.in_cluster_store import InClusterStore
 from infra.network_policy import register_policies
 from infra.service_base import ModelService
 from workloads.api_keys import StackApiKeys
+from workloads.precompile import Precompile, PrecompileArgs, is_precompiled
 from workloads.ray_cluster import (
     API_KEYS_KEY,
     CLIENT_KEY,
@@ -61,6 +62,7 @@ class RayService(pulumi.ComponentResource):
     - Secrets: Ray's token, and where the stack has them API keys, Hugging Face token, the store's password
     - ServiceAccount, on AWS
     - NetworkPolicies
+    - Precompile, where the stack file asks for it
     - RayService (`ray.io/v1`)
     - PodDisruptionBudget of the workers, where there is more than one
     - ReleaseCheck
@@ -79,6 +81,9 @@ class RayService(pulumi.ComponentResource):
             # They outlive the RayService, whose clean-up job has to reach the store.
             *register_policies(name, namespace.metadata.name, args.plan.network_policies, self),
         ]
+        if is_precompiled(args.plan):
+            of_job = PrecompileArgs(args.plan, namespace.metadata.name, needed)
+            needed = [*needed, Precompile(of_job, pulumi.ResourceOptions(parent=self)).job]
         custom_resource = self._custom_resource(args, namespace, needed)
         self._disruption_budget(args.plan, namespace)
         store_address = args.gcs_store.address if args.gcs_store else None

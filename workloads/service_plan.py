@@ -24,7 +24,7 @@ from workloads.cost import check_prices
 from workloads.fit import Fit, replica_fit
 from workloads.network_policies import Neighbours, neighbours, service_policies
 from workloads.placement import Placement, place
-from workloads.ray_cluster import SecretNames, StoreAccess, ray_cluster
+from workloads.ray_cluster import HUGGING_FACE_SECRET, SecretNames, StoreAccess, ray_cluster
 from workloads.release import release_id
 from workloads.serve_config import serve_config, with_release
 
@@ -163,5 +163,5 @@ def _secret_names(service: AnyService, secrets: Secrets) -> SecretNames:
     return SecretNames(
         ray_auth="ray-auth",
         api_keys="api-keys" if needs_keys else None,
-        hugging_face="hugging-face" if secrets.hugging_face_token is not None else None,
+        hugging_face=HUGGING_FACE_SECRET if secrets.hugging_face_token is not None else None,
     )

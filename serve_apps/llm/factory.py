@@ -20,6 +20,8 @@ from serve_apps.models import resolve
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
+    from serve_apps.llm.runners.neuronx import NeuronxRunner
+
 
 logger = logging.getLogger(__name__)
 
@@ -35,10 +37,7 @@ def build_engine(args: LlmArgs) -> SlotEngine:
     `serve_apps.llm.runners.UnsupportedModelError` for one that the engine does not do.
     """
     _shorten_spinning()
-    began = time.monotonic()
-    model_dir = resolve(args.model)
-    logger.info("model directory ready after %.1f s", time.monotonic() - began)
-    _check_context(args, model_dir)
+    model_dir = _model_dir(args)
     runner = _neuronx_runner(args, model_dir) if args.device == "neuron" else _torch_runner(args, model_dir)
     tokenizer, tokenizer_eos_ids = _tokenizer(args.model, model_dir)
     return SlotEngine(
@@ -50,6 +49,24 @@ def build_engine(args: LlmArgs) -> SlotEngine:
         step_timeout_s=args.step_timeout_s,
         stream_interval_s=args.stream_interval_ms / 1000,
     )
+
+
+def compile_graphs(args: LlmArgs) -> None:
+    """Put the graphs of the engine that `args` describe into the compile cache, without a NeuronCore.
+
+    Raises what `build_engine` raises, and `EngineConfigError` for an engine that compiles nothing.
+    """
+    if args.device != "neuron":
+        raise EngineConfigError(f"device {args.device!r} compiles no graphs; only neuron does")
+    _neuronx_runner(args, _model_dir(args)).compile()
+
+
+def _model_dir(args: LlmArgs) -> Path:
+    began = time.monotonic()
+    model_dir = resolve(args.model)
+    logger.info("model directory ready after %.1f s", time.monotonic() - began)
+    _check_context(args, model_dir)
+    return model_dir
 
 
 def _torch_runner(args: LlmArgs, model_dir: Path) -> Runner:
@@ -65,7 +82,7 @@ def _torch_runner(args: LlmArgs, model_dir: Path) -> Runner:
     )
 
 
-def _neuronx_runner(args: LlmArgs, model_dir: Path) -> Runner:
+def _neuronx_runner(args: LlmArgs, model_dir: Path) -> NeuronxRunner:
     from serve_apps.llm.runners.neuronx import NeuronxRunner
 
     return NeuronxRunner(

@@ -20,6 +20,8 @@ from offline.manifests import manifests
 from offline.recorder import evaluate
 from offline.serve_config import serve_config_text
 from offline.stack_files import stack_name_of
+from policy.model import from_graph
+from policy.rules import check, read_config
 from tests import schemas
 from workloads.fit import replica_fit
 from workloads.placement import place
@@ -51,6 +53,12 @@ def test_its_ray_services_are_valid_for_the_crd(stack_file: Path) -> None:
     assert [service["metadata"]["name"] for service in services] == list(written)
     for service in services:
         valid.validate(service)
+
+
+@EACH
+def test_it_keeps_to_the_policies(stack_file: Path) -> None:
+    found = [from_graph(resource) for resource in evaluated(stack_file).to_json()["resources"]]
+    assert check(found, read_config()) == []
 
 
 @EACH

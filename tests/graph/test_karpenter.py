@@ -10,22 +10,23 @@ import pytest
 
 from offline.delete_order import delete_waves, dependencies
 from offline.graph import Graph, Resource, is_unknown
-from offline.recorder import evaluate
 from tests import schemas
-from tests.graph.aws_platform import CONFIG, PROGRAM, needs
-from tests.graph.conftest import MakeProject
+from tests.graph.aws_platform import aws_platform, needs
 
 NODE_POOL = "kubernetes:karpenter.sh/v1:NodePool"
 NODE_CLASS = "kubernetes:karpenter.k8s.aws/v1:EC2NodeClass"
 RELEASE = "kubernetes:helm.sh/v3:Release"
-ASSOCIATION = "aws:eks/podIdentityAssociation:PodIdentityAssociation"
 RULE = "aws:cloudwatch/eventRule:EventRule"
-POLICY = "aws:iam/rolePolicy:RolePolicy"
+TAGS = {
+    "neuron-serve/stack": "dev",
+    "neuron-serve/cluster": "neuron-serve",
+    "neuron-serve/environment": "dev",
+}
 
 
 @pytest.fixture(scope="module")
-def graph(make_project: MakeProject) -> Graph:
-    return evaluate("dev", project_dir=make_project(PROGRAM, config=CONFIG))
+def graph() -> Graph:
+    return aws_platform()
 
 
 def release(graph: Graph) -> Resource:
@@ -210,13 +211,12 @@ def test_everything_that_can_be_tagged_has_the_stacks_tags(graph: Graph) -> None
     )
     assert len(taggable) == 10
     for resource in taggable:
-        assert resource.inputs["tags"]["project"] == "demo", resource.label
+        assert resource.inputs["tags"].items() >= TAGS.items(), resource.label
     for node_class in graph.by_type(NODE_CLASS):
-        assert node_class.inputs["spec"]["tags"] == {"project": "demo"}
+        assert node_class.inputs["spec"]["tags"] == TAGS
 
 
-def test_a_first_preview_shows_the_same_resources(make_project: MakeProject, graph: Graph) -> None:
-    preview = evaluate("dev", project_dir=make_project(PROGRAM, config=CONFIG), unknowns=True)
-    assert [resource.label for resource in preview.resources] == [
+def test_a_first_preview_shows_the_same_resources(graph: Graph) -> None:
+    assert [resource.label for resource in aws_platform(unknowns=True).resources] == [
         resource.label for resource in graph.resources
     ]

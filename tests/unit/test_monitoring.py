@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 from pathlib import Path
 from typing import Any
@@ -11,10 +12,11 @@ import pytest
 import ray.serve._private.deployment_state as deployment_state
 import yaml
 
+from infra.alarms import role_changes
 from infra.alerts import ALERTS, rules
 from infra.dashboards import NODES, SERVICES, Dashboard
 from infra.monitoring import chart_values, merged, pod_monitors
-from infra.monitoring_config import Monitoring
+from infra.monitoring_config import Alarms, Monitoring
 from tests import schemas
 
 CHECKOUT = Path(__file__).resolve().parents[2]
@@ -103,6 +105,30 @@ def test_every_alert_links_to_a_section_of_the_runbooks() -> None:
     assert anchors == {alert.runbook for alert in ALERTS}
 
 
+def test_the_primary_that_changes_is_seen_in_a_window_with_both_roles() -> None:
+    """The alarm's expression, computed: one that CloudWatch would compute the same way."""
+
+    def changed(*nodes: list[int] | None) -> float:
+        watched, *_ = role_changes([f"gcs-store-00{index + 1}" for index in range(len(nodes))])
+        means = {f"node{index}": _mean(samples) for index, samples in enumerate(nodes)}
+        functions = {
+            "CEIL": math.ceil,
+            "FLOOR": math.floor,
+            "FILL": lambda x, other: other if x is None else x,
+        }
+        return eval(str(watched.expression), {**functions, **means})
+
+    assert changed([1, 1, 1], [0, 0, 0]) == 0
+    assert changed([1, 1, 0], [0, 0, 1]) == 2
+    assert changed(None, [0, 0, 1]) == 1  # the old primary is dead and says nothing
+    assert changed(None, [1, 1, 1]) == 0
+    assert changed([0, 0], [1, 1], [0]) == 0
+
+
+def _mean(samples: list[int] | None) -> float | None:
+    return None if samples is None else sum(samples) / len(samples)
+
+
 def test_alerts_about_neuron_devices_are_for_aws() -> None:
     def names(on_aws: bool) -> set[str]:
         return {rule["alert"] for rule in rules(on_aws=on_aws)["groups"][0]["rules"]}
@@ -145,3 +171,14 @@ def test_values_are_values_that_the_chart_has(on_aws: bool) -> None:
 def test_chart_values_without_the_chart_are_refused() -> None:
     with pytest.raises(ValueError, match="no effect with enabled: false"):
         Monitoring.model_validate({"chartValues": {"a": 1}})
+
+
+@pytest.mark.parametrize("address", ["oncall", "http://events.example.com", "https://localhost", "a b@c.de"])
+def test_an_address_that_sns_cannot_reach_is_refused(address: str) -> None:
+    with pytest.raises(ValueError, match=r"is no e-mail address and no https:// URL"):
+        Alarms.model_validate({"notify": [address]})
+
+
+def test_nobody_is_notified_twice() -> None:
+    with pytest.raises(ValueError, match="twice"):
+        Alarms.model_validate({"notify": ["oncall@example.com", "oncall@example.com"]})

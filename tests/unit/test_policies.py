@@ -17,7 +17,7 @@ from pulumi_policy import (
 from pulumi_policy.proxy import UNKNOWN_STRING_VALUE, unknown_checking_proxy
 
 from policy import __main__ as pack
-from policy.model import SECRET, UNKNOWN, Violation, from_analyzer, from_graph
+from policy.model import ENVIRONMENT_TAG, SECRET, UNKNOWN, Violation, from_analyzer, from_graph
 from policy.rules import CONFIG_FILE, RULES, Enforcement, check, read_config
 
 INGRESS_RULE = "aws:vpc/securityGroupIngressRule:SecurityGroupIngressRule"
@@ -115,6 +115,7 @@ BROKEN: list[tuple[str, str, dict[str, Any]]] = [
     ("encrypted-services", "eks:index:Cluster", {"endpointPublicAccess": False}),
     ("encrypted-services", "aws:eks/cluster:Cluster", {"vpcConfig": {"endpointPublicAccess": False}}),
     ("encrypted-services", "aws:sqs/queue:Queue", {"sqsManagedSseEnabled": False}),
+    ("encrypted-services", "aws:sns/topic:Topic", {"displayName": "t"}),
     (
         "encrypted-services",
         "aws:ecr/repository:Repository",
@@ -137,6 +138,7 @@ BROKEN: list[tuple[str, str, dict[str, Any]]] = [
         policy({"Effect": "Allow", "Action": "s3:GetObject", "NotResource": "arn:x"}),
     ),
     ("no-wildcard-iam", "aws:s3/bucketPolicy:BucketPolicy", policy(allow("s3:GetObject", Principal="*"))),
+    ("no-wildcard-iam", "aws:sns/topicPolicy:TopicPolicy", policy(allow("sns:Publish", Principal="*"))),
     (
         "no-wildcard-iam",
         "aws:iam/rolePolicyAttachment:RolePolicyAttachment",
@@ -170,6 +172,7 @@ KEPT: list[tuple[str, str, dict[str, Any]]] = [
     ("encrypted-volumes", "aws:ec2/launchTemplate:LaunchTemplate", {"blockDeviceMappings": UNKNOWN_VALUE}),
     ("encrypted-services", "eks:index:Cluster", {"encryptionConfigKeyArn": UNKNOWN_VALUE}),
     ("encrypted-services", "aws:sqs/queue:Queue", {"kmsMasterKeyId": "alias/mine"}),
+    ("encrypted-services", "aws:sns/topic:Topic", {"kmsMasterKeyId": UNKNOWN_VALUE}),
     ("no-plain-secrets", "kubernetes:core/v1:Secret", {"data": {"$secret": {"password": None}}}),
     ("no-plain-secrets", CACHE, {"authToken": {"$secret": None}}),
     (
@@ -249,6 +252,10 @@ def test_an_exempt_resource_is_left_out_in_its_stack_only() -> None:
         ({"no-open-ingress": "strict"}, ("no-open-ingress.enforcementLevel", "'strict'", "advisory")),
         ({"no-open-ingress": {"exempt": ["x"]}}, ("no-open-ingress.exempt", "reason")),
         ({"no-open-ingress": {"exempt": {"*/x": ""}}}, ("no-open-ingress.exempt", "reason")),
+        (
+            {"no-open-ingress": {"exemptEnvironments": {"dev": ""}}},
+            ("no-open-ingress.exemptEnvironments", "reason"),
+        ),
         ({"no-open-ingress": 3}, ("no-open-ingress", "3")),
     ],
 )
@@ -305,6 +312,25 @@ def test_the_analyzer_knows_exemptions() -> None:
     args = analyzed(DEPLOYMENT, host_pod(hostNetwork=True), {"exempt": {"*/it": "a reason"}})
     policy_.validate(args, lambda message, _=None: reports.append(message))  # type: ignore[attr-defined]
     assert reports == []
+
+
+@pytest.mark.parametrize(("environment", "reported"), [("dev", 0), ("prod", 1), (None, 1)])
+def test_the_analyzer_reads_the_environment_from_the_tag(environment: str | None, reported: int) -> None:
+    (policy_,) = [policy for policy in pack.POLICIES if policy.name == "pinned-versions"]
+    tags = {ENVIRONMENT_TAG: environment} if environment else {"Name": "it"}
+    config = {"exemptEnvironments": {"dev": "a reason"}}
+    reports: list[str] = []
+    args = analyzed("aws:eks/addon:Addon", {"addonVersion": UNKNOWN_STRING_VALUE, "tags": tags}, config)
+    policy_.validate(args, lambda message, _=None: reports.append(message))  # type: ignore[attr-defined]
+    assert len(reports) == reported
+
+
+def test_machines_have_the_environment_of_their_class() -> None:
+    inputs = {"spec": {"amiSelectorTerms": [{"alias": "al2023@latest"}], "tags": {ENVIRONMENT_TAG: "dev"}}}
+    resources = [from_graph(recorded(NODE_CLASS, inputs))]
+    of_dev = {"pinned-versions": Enforcement(exempt_environments={"dev": "a reason"})}
+    assert check(resources, of_dev) == []
+    assert [violation.rule for violation in check(resources, {})] == ["pinned-versions"]
 
 
 def stack_resource(

@@ -15,7 +15,8 @@ from __future__ import annotations
 import logging
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
 
@@ -89,24 +90,12 @@ class NeuronxRunner:
     def load(self) -> None:
         """Load the weights, take the graphs from the compile cache or compile them, run each once."""
         check_visible_cores(self._tensor_parallel, "tensor_parallel")
-        library = load_library()
-        if self._capabilities.sampling == "device":
-            limits = self._capabilities
-            self._chooser = DeviceSampling(library, slots=limits.slots, max_len=limits.max_len)
-        cache = CompileCache()
-        before = cache.graphs()
         began = time.monotonic()
-        self._model = self._from_pretrained(library)
-        compile_s = _timed(self._model, "compile")
-        self._model.to_neuron()
+        with self._logged_cache():
+            self._model = self._from_pretrained(self._library())
+            compile_s = _timed(self._model, "compile")
+            self._model.to_neuron()
         loaded = time.monotonic()
-        logger.info(
-            "compile cache %s: %s; %d prefill and %d decode graphs",
-            cache.url,
-            verdict(before, cache.graphs()),
-            len(self._context_buckets),
-            len(self._token_buckets),
-        )
         self._warm_up()
         logger.info(
             "weights to the device %.1f s, graphs %.1f s, warm-up %.1f s",
@@ -114,6 +103,15 @@ class NeuronxRunner:
             compile_s(),
             time.monotonic() - loaded,
         )
+
+    def compile(self) -> None:
+        """Put the graphs that `load` takes into the compile cache. Needs no NeuronCore, and loads nothing.
+
+        `cpu_compile` traces and compiles as `to_neuron` does, with the weights in the host's memory
+        (src/transformers_neuronx/base.py and decoder.py, commit 1ade6d7, looked at 2026-11).
+        """
+        with self._logged_cache():
+            self._from_pretrained(self._library()).cpu_compile()
 
     def prefill(self, items: Sequence[Prefill]) -> list[Sampled]:
         """See `Runner`."""
@@ -141,6 +139,26 @@ class NeuronxRunner:
     def close(self) -> None:
         """See `Runner`. The runtime gives the cores back when the process ends."""
         self._model = None
+
+    def _library(self) -> Any:
+        library = load_library()
+        if self._capabilities.sampling == "device":
+            limits = self._capabilities
+            self._chooser = DeviceSampling(library, slots=limits.slots, max_len=limits.max_len)
+        return library
+
+    @contextmanager
+    def _logged_cache(self) -> Generator[None, None, None]:
+        cache = CompileCache()
+        before = cache.graphs()
+        yield
+        logger.info(
+            "compile cache %s: %s; %d prefill and %d decode graphs",
+            cache.url,
+            verdict(before, cache.graphs()),
+            len(self._context_buckets),
+            len(self._token_buckets),
+        )
 
     def _from_pretrained(self, library: Any) -> Any:
         limits = self._capabilities

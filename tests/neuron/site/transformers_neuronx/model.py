@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import bisect
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -59,6 +60,7 @@ class NeuronModelBase:
     # --- loading ---------------------------------------------------------------------------------------
 
     def to_neuron(self) -> None:
+        _init_device()
         self._load_weights()
         if not self._graphs:
             self.compile(parallel_degree=self.neuron_config.compilation_worker_count)
@@ -66,6 +68,8 @@ class NeuronModelBase:
     def cpu_compile(self) -> None:
         self._load_weights()
         self.compile(parallel_degree=self.neuron_config.compilation_worker_count)
+        # The weights are on the host, and no graph is on the device.
+        self._network = None
 
     def compile(self, parallel_degree: int | None = None) -> None:
         self._graphs = {name: compile_graph(self._describe(name)) for name in self._graph_names()}
@@ -266,6 +270,12 @@ class NeuronAutoModelForCausalLM:
         return classes[config["model_type"]].from_pretrained(
             pretrained_model_name_or_path, *model_args, **kwargs
         )
+
+
+def _init_device() -> None:
+    """What `ops.init` asks of the runtime; the environment can say that there is no device."""
+    if os.environ.get("TNX_EMULATOR_DEVICE", "1") == "0":
+        raise RuntimeError("no Neuron device")
 
 
 def _doubled(longest: int) -> list[int]:
