@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import re
-from dataclasses import dataclass
 from typing import Any, Literal
 
 import pulumi
@@ -19,7 +18,9 @@ from infra.aws_config import Aws
 from infra.config_errors import ConfigError, explain, nearest, shown
 from infra.config_model import ConfigModel
 from infra.gated_models import consent_page
+from infra.gcs_store_config import GcsStore
 from infra.monitoring_config import Monitoring
+from infra.secrets_config import SECRET_KEYS, Secrets, read_secrets
 from infra.service_base import ModelService
 from infra.service_config import CHAT_PAGE_APPS, AnyService, LlmService
 
@@ -58,47 +59,6 @@ class ChatUi(ConfigModel):
         min_length=1,
         description="Image of images/chat-ui.Dockerfile. Unset, on aws: the stack builds and pushes it.",
     )
-
-
-class GcsStore(ConfigModel):
-    """Where Ray's head keeps its state, so that the death of the head loses nothing."""
-
-    kind: Literal["elasticache", "inCluster", "none"] = Field(
-        description="`elasticache`: a replicated Redis of AWS. `inCluster`: one pod, for development. "
-        "`none`: a head that dies takes the service with it.",
-    )
-    engine: Literal["redis", "valkey"] = Field(default="redis", description="Engine of ElastiCache.")
-    engine_version: str | None = Field(
-        default=None, description="Version of that engine; 7.1 for redis and 7.2 for valkey if unset."
-    )
-    node_type: str = Field(
-        default="cache.t4g.small",
-        pattern=r"^cache\.[a-z0-9]+\.[a-z0-9]+$",
-        description="ElastiCache node type.",
-    )
-    nodes: int = Field(default=2, ge=2, le=6, description="Primary and replicas, over the zones.")
-    snapshot_retention_days: int = Field(default=1, ge=0, le=35, description="Daily snapshots kept.")
-    image: str = Field(
-        default=versions.VALKEY_IMAGE, min_length=1, description="Image of the `inCluster` store."
-    )
-
-    @model_validator(mode="after")
-    def _keys_have_an_effect(self) -> GcsStore:
-        mine = {"elasticache": set(type(self).model_fields) - {"image"}, "inCluster": {"kind", "image"}}
-        for name in sorted(self.model_fields_set - mine.get(self.kind, {"kind"})):
-            alias = type(self).model_fields[name].alias
-            raise ValueError(f"{alias} has no effect with kind {self.kind!r}; remove it")
-        return self
-
-    @model_validator(mode="after")
-    def _engine_has_the_version(self) -> GcsStore:
-        known = versions.ELASTICACHE[self.engine]
-        if self.engine_version is not None and self.engine_version not in known:
-            raise ValueError(
-                f"engineVersion {self.engine_version!r} of {self.engine} is not known here; choose one of "
-                f"{', '.join(known)}"
-            )
-        return self
 
 
 class StackConfig(ConfigModel):
@@ -227,39 +187,15 @@ class StackConfig(ConfigModel):
         return services
 
 
-@dataclass(frozen=True)
-class Secrets:
-    """Values that exist only as Pulumi secrets.
-
-    `api_keys` is a text of one key a line, some of them perhaps only as a hash; `client_key` is the first
-    that is not. Each is None where the stack sets none.
-    """
-
-    api_keys: pulumi.Output[str] | None = None
-    hugging_face_token: pulumi.Output[str] | None = None
-    gcs_store_auth_token: pulumi.Output[str] | None = None
-    client_key: pulumi.Output[str] | None = None
-
-
-_SECRET_KEYS = ("apiKeys", "huggingFaceToken", "gcsStoreAuthToken")
-# Short keys can be guessed; `openssl rand -hex 32` gives 64 characters.
-_API_KEY_MIN_CHARS = 20
-# A key may stand as its hash, which opens nothing.
-HASHED_KEY_PREFIX = "sha256:"
-_HASHED_KEY = re.compile(HASHED_KEY_PREFIX + r"[0-9a-fA-F]{64}")
-# What ElastiCache accepts (https://docs.aws.amazon.com/AmazonElastiCache/latest/dg/auth.html).
-_GCS_STORE_AUTH_TOKEN = re.compile(r"[A-Za-z0-9!&#$^<>-]{16,128}")
-
-
 def load() -> tuple[StackConfig, Secrets]:
     """Read the current stack's configuration. Raises `ConfigError` with all findings."""
     project = pulumi.get_project()
     raw = _project_config(project)
-    secrets, findings = _read_secrets(raw, project)
-    plain = {key: _parsed(text) for key, text in raw.items() if key not in _SECRET_KEYS}
+    secrets, findings = read_secrets(raw, project)
+    plain = {key: _parsed(text) for key, text in raw.items() if key not in SECRET_KEYS}
     known = [field.alias or name for name, field in StackConfig.model_fields.items()]
     for key in set(plain) - set(known):
-        findings.append(f"{project}:{key}: unknown key; {nearest(key, [*known, *_SECRET_KEYS])}")
+        findings.append(f"{project}:{key}: unknown key; {nearest(key, [*known, *SECRET_KEYS])}")
         del plain[key]
     try:
         config = StackConfig.model_validate(plain)
@@ -285,56 +221,6 @@ def _parsed(text: str) -> Any:
     except ValueError:
         return text
     return value if isinstance(value, dict | list) else text
-
-
-def _read_secrets(raw: dict[str, str], project: str) -> tuple[Secrets, list[str]]:
-    findings = [
-        f"{project}:{key}: stands in plain text in the stack file; remove it and set it with "
-        f"`pulumi config set --secret {project}:{key}`"
-        for key in _SECRET_KEYS
-        if key in raw and not pulumi.runtime.is_config_secret(f"{project}:{key}")
-    ]
-    api_keys = token = store_token = client_key = None
-    if "apiKeys" in raw:
-        keys = [key for part in raw["apiKeys"].replace(",", "\n").splitlines() if (key := part.strip())]
-        findings += _weak_api_keys(keys, project)
-        api_keys = pulumi.Output.secret("".join(f"{key}\n" for key in keys))
-        if plain := [key for key in keys if not key.startswith(HASHED_KEY_PREFIX)]:
-            client_key = pulumi.Output.secret(plain[0])
-    if "huggingFaceToken" in raw:
-        token = pulumi.Output.secret(raw["huggingFaceToken"].strip())
-    if "gcsStoreAuthToken" in raw:
-        findings += _bad_store_token(raw["gcsStoreAuthToken"], project)
-        store_token = pulumi.Output.secret(raw["gcsStoreAuthToken"])
-    return Secrets(api_keys, token, store_token, client_key), findings
-
-
-def _weak_api_keys(keys: list[str], project: str) -> list[str]:
-    if not keys:
-        return [f"{project}:apiKeys: holds no key; set one or more, separated by line breaks or commas"]
-    short = sum(len(key) < _API_KEY_MIN_CHARS for key in keys)
-    broken = sum(key.startswith(HASHED_KEY_PREFIX) and not _HASHED_KEY.fullmatch(key) for key in keys)
-    findings: list[str] = []
-    if short:
-        findings.append(
-            f"{project}:apiKeys: {short} of {len(keys)} keys have less than {_API_KEY_MIN_CHARS} characters; "
-            "make one with `openssl rand -hex 32`"
-        )
-    if broken:
-        findings.append(
-            f"{project}:apiKeys: {broken} of {len(keys)} keys begin with {HASHED_KEY_PREFIX} and do not go "
-            "on with 64 hexadecimal digits; make one with `printf %s KEY | sha256sum`"
-        )
-    return findings
-
-
-def _bad_store_token(token: str, project: str) -> list[str]:
-    if _GCS_STORE_AUTH_TOKEN.fullmatch(token):
-        return []
-    return [
-        f"{project}:gcsStoreAuthToken: its {len(token)} characters are not what ElastiCache accepts, 16 to "
-        "128 letters, digits and !&#$^<>-; make one with `openssl rand -hex 32`"
-    ]
 
 
 def _missing_secrets(config: StackConfig, secrets: Secrets, project: str) -> list[str]:

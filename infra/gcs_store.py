@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import pulumi
 import pulumi_aws as aws
 
-from infra import config, versions
+from infra import gcs_store_config, versions
 from infra.drawn_secret import kept_once_drawn
 
 _PORT = 6379
@@ -22,7 +22,7 @@ class GcsStoreArgs:
     `auth_token` is the password; one is drawn, once, where it is None.
     """
 
-    config: config.GcsStore
+    config: gcs_store_config.GcsStore
     vpc_id: pulumi.Input[str]
     subnet_ids: Sequence[pulumi.Input[str]]
     client_security_group_id: pulumi.Input[str]
@@ -153,7 +153,7 @@ class GcsStore(pulumi.ComponentResource):
         )
 
 
-def engine_version(store: config.GcsStore) -> str:
+def engine_version(store: gcs_store_config.GcsStore) -> str:
     """Version of the engine that the stack file asks for, or the one it gets without asking."""
     return store.engine_version or versions.ELASTICACHE[store.engine][0]
 

@@ -14,7 +14,7 @@ from infra.artifacts import Artifacts, ArtifactsArgs
 from infra.aws_config import Aws
 from infra.bucket_layout import BucketLayout
 from infra.cluster import EksCluster, EksClusterArgs
-from infra.config import Secrets, StackConfig
+from infra.config import StackConfig
 from infra.gcs_store import GcsStore, GcsStoreArgs
 from infra.image_builds import ImageBuild
 from infra.images import Images, ImagesArgs
@@ -27,6 +27,7 @@ from infra.monitoring import MonitoringArgs, MonitoringStack
 from infra.network import Network, NetworkArgs
 from infra.neuron import NeuronDevicePlugin
 from infra.scheduling import NOT_ON_KARPENTER_NODES
+from infra.secrets_config import Secrets
 
 
 def _nothing_more(_namespace: str) -> Sequence[pulumi.Resource]:

@@ -7,7 +7,8 @@ from typing import Any
 from pydantic import BaseModel
 
 from infra import aws_config, cluster_config, network_config
-from infra.config import ChatUi, GcsStore, KubeRay, StackConfig
+from infra.config import ChatUi, KubeRay, StackConfig
+from infra.gcs_store_config import GcsStore
 from infra.model_shape import ModelShape
 from infra.monitoring_config import Alarms, Monitoring
 from infra.service_base import ModelService, PodSize, Replicas

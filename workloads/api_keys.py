@@ -14,8 +14,9 @@ import pulumi
 import pulumi_kubernetes as k8s
 
 from infra import namespaces
-from infra.config import HASHED_KEY_PREFIX, Secrets, StackConfig
+from infra.config import StackConfig
 from infra.drawn_secret import drawn_secret, value_of
+from infra.secrets_config import HASHED_KEY_PREFIX, Secrets
 from infra.service_base import ModelService
 
 _KEY = "keys"

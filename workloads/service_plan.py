@@ -14,8 +14,9 @@ import pulumi
 import yaml
 
 from infra.bucket_layout import BucketLayout
-from infra.config import Secrets, StackConfig
+from infra.config import StackConfig
 from infra.config_errors import ConfigError
+from infra.secrets_config import Secrets
 from infra.service_base import ModelService
 from infra.service_config import AnyService, LlmService
 from workloads.availability import check_availability

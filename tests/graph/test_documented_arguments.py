@@ -12,7 +12,7 @@ import pytest
 from botocore import xform_name
 
 from client.__main__ import _parser as client_parser
-from infra.config import _SECRET_KEYS
+from infra.secrets_config import SECRET_KEYS
 from offline.__main__ import _parser as offline_parser
 from offline.manifests import manifests
 from tests.documented import ROOT, documented
@@ -67,7 +67,7 @@ def test_pulumi(command: str, evaluated: Evaluated) -> None:
         known = evaluated("dev").outputs.keys() | evaluated("prod").outputs.keys()
         assert rest[0] in known
     if verbs == ["config", "set"]:
-        assert rest[0].removeprefix("neuron-serve:") in {*_SECRET_KEYS, "KEY"}
+        assert rest[0].removeprefix("neuron-serve:") in {*SECRET_KEYS, "KEY"}
 
 
 @pytest.mark.parametrize("command", documented("kubectl"))

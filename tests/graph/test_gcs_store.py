@@ -31,7 +31,9 @@ PROGRAM = f"""
     sys.path.insert(0, {str(CHECKOUT)!r})
     import pulumi
     import pulumi_aws as aws
-    from infra.config import GcsStore as Config, Secrets, StackConfig
+    from infra.config import StackConfig
+    from infra.gcs_store_config import GcsStore as Config
+    from infra.secrets_config import Secrets
     from infra.gcs_store import GcsStore, GcsStoreArgs
     from infra.in_cluster_store import InClusterStore, InClusterStoreArgs
     from infra.kubernetes import existing_cluster

@@ -12,6 +12,7 @@ import pytest
 
 from infra import config
 from infra.config_errors import ConfigError
+from infra.secrets_config import Secrets
 from infra.service_config import LlmService
 
 SERVICE = {
@@ -33,7 +34,7 @@ class _NoResources(pulumi.runtime.Mocks):
 
 def load(
     keys: Mapping[str, Any], secrets: Mapping[str, str] | None = None
-) -> tuple[config.StackConfig, config.Secrets]:
+) -> tuple[config.StackConfig, Secrets]:
     pulumi.runtime.set_mocks(_NoResources(), project="neuron-serve", stack="test")
     texts = {
         f"neuron-serve:{key}": value if isinstance(value, str) else json.dumps(value)

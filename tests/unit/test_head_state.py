@@ -9,8 +9,9 @@ import pytest
 
 from infra.bucket_layout import BucketLayout
 from infra.code_archive import CodeArchive
-from infra.config import GcsStore, StackConfig
+from infra.config import StackConfig
 from infra.gcs_store import engine_version, parameter_group_family
+from infra.gcs_store_config import GcsStore
 from infra.service_config import BringYourOwnService, LlmService
 from tests.unit.plans import CPU, NEURON, OWN, SECRETS
 from tests.unit.test_config import findings, load, stack
