@@ -109,7 +109,7 @@ def test_aws(command: str) -> None:
 def test_curl(command: str) -> None:
     _, *arguments = words(command)
     flags = {word for word in arguments if re.fullmatch(r"-\w|--[\w-]+", word)}
-    assert flags <= {"-G", "-H", "-d", "--data-urlencode"}
+    assert flags <= {"-G", "-H", "-d", "--data-urlencode", "--output"}
     (url,) = [word for word in arguments if word.startswith("http")]
     assert url.removeprefix("http://127.0.0.1:8000") in ROUTES
     if "-d" in arguments:
