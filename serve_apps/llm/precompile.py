@@ -39,7 +39,6 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("args_file", type=Path, help="JSON file with the arguments of the llm app")
     parser.add_argument("--timeout-s", type=int, default=0, help="longest time, seconds; 0: none")
     chosen = parser.parse_args(arguments)
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     _end_after(chosen.timeout_s)
     began = time.monotonic()
     try:
@@ -86,4 +85,5 @@ def _end_after(timeout_s: int) -> None:
 
 
 if __name__ == "__main__":
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     sys.exit(main())
