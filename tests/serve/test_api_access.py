@@ -46,10 +46,14 @@ class TestRequestIds:
                 model=MODEL, messages=QUESTION, stream=True, extra_headers={"x-request-id": "trace-43"}
             )
             list(answer)
-            api.http.get("/nowhere/secret%0Aline")
+            api.http.get("/nowhere/secret%0Aline", headers={"x-request-id": "trace-44"})
+
+            def line_of(request_id: str) -> str:
+                return next((line for line in caplog.messages if request_id in line), "")
+
             # A line is written when the last byte is on its way: the client may have it first.
-            wait_until(lambda: len(caplog.messages) == 2)
-        line, other = caplog.messages
+            wait_until(lambda: line_of("trace-43") and line_of("trace-44"))
+        line, other = line_of("trace-43"), line_of("trace-44")
         assert line.startswith(
             f"request_id=trace-43 model={MODEL} POST /v1/chat/completions status=200 finish_reason=stop "
             "prompt_tokens=37 completion_tokens=6 queued_s=0.250 first_token_s=0.500 seconds="
