@@ -74,7 +74,9 @@ def main() -> None:
     import ray
     from ray import serve
 
-    ray.init(num_cpus=8, include_dashboard=False, logging_level=logging.ERROR, log_to_driver=False)
+    ray.init(
+        address="local", num_cpus=8, include_dashboard=False, logging_level=logging.ERROR, log_to_driver=False
+    )
     serve.start(http_options={"host": "127.0.0.1", "port": server.port})
     serve.run(_application(server), name="llm", route_prefix="/")
     print("ready", flush=True)

@@ -61,6 +61,7 @@ def url(model_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[s
 
         dashboard_port, port = free_ports(2, "127.0.0.1")
         context = ray.init(
+            address="local",  # not one that this machine happens to run
             num_cpus=2,
             resources={"neuron_cores": CORES},
             dashboard_host="127.0.0.1",

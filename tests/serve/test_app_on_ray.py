@@ -119,6 +119,7 @@ def app(model_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[D
 
         dashboard_port, port = free_ports(2, "127.0.0.1")
         context = ray.init(
+            address="local",  # not one that this machine happens to run
             num_cpus=2,
             dashboard_host="127.0.0.1",
             dashboard_port=dashboard_port,

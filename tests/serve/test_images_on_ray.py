@@ -14,35 +14,24 @@ import openai
 import pytest
 from PIL import Image
 
-from offline.local.ports import free_ports
 from serve_apps.model_tiny import TINY_STABLE_DIFFUSION
 from serve_apps.stable_diffusion.args import StableDiffusionArgs
+from tests.serve.ray_app import on_ray
 
 MODEL = "pictures"
 
 
 @pytest.fixture(scope="module")
 def url(pipeline_dir: Path) -> Iterator[str]:
-    with pytest.MonkeyPatch.context() as environment:
-        environment.setenv("RAY_AUTH_MODE", "disabled")
-        environment.setenv("PYTHONPATH", str(Path(__file__).parents[2]))
-        import ray
-        from ray import serve
-
+    def build() -> Any:
         from serve_apps.stable_diffusion.app import build_app
 
-        [port] = free_ports(1, "127.0.0.1")
-        ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False)
-        try:
-            serve.start(http_options={"host": "127.0.0.1", "port": port})
-            args = StableDiffusionArgs(
-                model=TINY_STABLE_DIFFUSION, served_name=MODEL, sizes=[64, 128], auth="none"
-            )
-            serve.run(build_app(args), name="images")
-            yield f"http://127.0.0.1:{port}"
-        finally:
-            serve.shutdown()
-            ray.shutdown()
+        return build_app(
+            StableDiffusionArgs(model=TINY_STABLE_DIFFUSION, served_name=MODEL, sizes=[64, 128], auth="none")
+        )
+
+    with on_ray(build) as url:
+        yield url
 
 
 def imagine(url: str, **query: Any) -> httpx.Response:
