@@ -24,7 +24,7 @@ def head_killed(run: Experiment) -> None:
     run.mark("head starts")
     run.recover()
     _changes_work(run)
-    run.outcome.expect_nothing_lost()
+    run.expect_nothing_lost()
 
 
 def head_killed_briefly(run: Experiment) -> None:
@@ -34,7 +34,7 @@ def head_killed_briefly(run: Experiment) -> None:
     run.mark("head starts")
     run.recover()
     run.run_for(_AFTER_S)
-    run.outcome.expect_nothing_lost()
+    run.expect_nothing_lost()
 
 
 def head_killed_for_good(run: Experiment) -> None:
@@ -60,7 +60,7 @@ def head_moved(run: Experiment) -> None:
     run.mark("head starts elsewhere")
     run.recover()
     run.run_for(_AFTER_S)
-    run.outcome.expect_nothing_lost()
+    run.expect_nothing_lost()
 
 
 def head_stands_still(run: Experiment) -> None:
@@ -85,7 +85,7 @@ def redis_killed(run: Experiment) -> None:
     run.mark("Redis starts")
     run.recover()
     _changes_work(run)
-    run.outcome.expect_nothing_lost()
+    run.expect_nothing_lost()
 
 
 def redis_fails_over(run: Experiment) -> None:
@@ -102,7 +102,7 @@ def redis_fails_over(run: Experiment) -> None:
     run.run_for(_AFTER_S)
     run.recover()
     _changes_work(run)
-    run.outcome.expect_nothing_lost()
+    run.expect_nothing_lost()
 
 
 def _kill_head(run: Experiment, down_s: float) -> None:
@@ -124,7 +124,7 @@ def _interrupt(
     run.mark(ended)
     run.recover()
     run.run_for(_AFTER_S)
-    run.outcome.expect_nothing_lost()
+    run.expect_nothing_lost()
 
 
 def _changes_work(run: Experiment) -> None:

@@ -26,7 +26,7 @@ def worker_killed(run: Experiment) -> None:
     run.recover()
     run.wait(lambda: len(run.replicas("Engine")) == 2, "second engine runs")
     run.run_for(_AFTER_S)
-    outcome = run.outcome
+    outcome = run.end_load()
     late = [record for record in outcome.lost if record.began > killed]
     outcome.expect(not late, f"{len(late)} requests were lost that began after the kill: {late[:2]}")
     in_flight = [r for r in outcome.records if r.began <= killed and r.ended > began]
@@ -50,7 +50,7 @@ def worker_drained(run: Experiment) -> None:
     run.recover()
     run.wait(lambda: len(run.replicas("Engine")) == 2, "second engine runs")
     run.run_for(_AFTER_S)
-    run.outcome.expect_nothing_lost()
+    run.expect_nothing_lost()
 
 
 def code_rolled_out(run: Experiment) -> None:
@@ -72,7 +72,7 @@ def scaled(run: Experiment) -> None:
         run.cluster.deploy(with_changes(run.cluster.service.serve_config, Engine={"num_replicas": count}))
         run.wait(lambda count=count: len(run.replicas("Engine")) == count, f"{count} engines run")
         run.run_for(_AFTER_S)
-    run.outcome.expect_nothing_lost()
+    run.expect_nothing_lost()
 
 
 def _roll_out(run: Experiment, config: dict[str, object], *deployments: str) -> None:
@@ -89,4 +89,4 @@ def _roll_out(run: Experiment, config: dict[str, object], *deployments: str) -> 
     run.outcome.figures["rollout"] = f"{took:.0f} s"
     run.recover("settled after")
     run.run_for(_AFTER_S)
-    run.outcome.expect_nothing_lost()
+    run.expect_nothing_lost()

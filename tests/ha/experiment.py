@@ -83,10 +83,6 @@ class Outcome:
         if not holds:
             self.findings.append(otherwise)
 
-    def expect_nothing_lost(self) -> None:
-        """The most that a scenario can promise."""
-        self.expect(not self.lost, f"{len(self.lost)} requests were lost: {_examples(self.lost)}")
-
 
 class Experiment:
     """The load on a cluster, and a log of what happens to it. A context: at its end the load ends."""
@@ -109,9 +105,19 @@ class Experiment:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._clients.send_signal(signal.SIGTERM)
-        self._clients.wait(timeout=120)
-        self.refresh()
+        self.end_load()
+
+    def end_load(self) -> Outcome:
+        """Send no more, and wait for what is on its way: only now is it known what was lost."""
+        if self._clients.poll() is None:
+            self._clients.send_signal(signal.SIGTERM)
+            self._clients.wait(timeout=120)
+        return self.refresh()
+
+    def expect_nothing_lost(self) -> None:
+        """The most that a scenario can promise; ends the load."""
+        lost = self.end_load().lost
+        self.outcome.expect(not lost, f"{len(lost)} requests were lost: {_examples(lost)}")
 
     def clients(self, load: Load) -> subprocess.Popen[bytes]:
         """Start more clients, whose requests count as well; the caller ends them by SIGTERM."""

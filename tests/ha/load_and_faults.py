@@ -30,8 +30,9 @@ def replica_hangs(run: Experiment) -> None:
     run.outcome.figures["noticed after"] = f"{took:.0f} s"
     run.wait(lambda: len(run.replicas("Engine")) == 2, "second engine runs")
     run.run_for(_AFTER_S)
-    broken = [record for record in run.outcome.lost if record.kind == "stream" and record.error]
-    others = [record for record in run.outcome.lost if record not in broken]
+    lost = run.end_load().lost
+    broken = [record for record in lost if record.kind == "stream" and record.error]
+    others = [record for record in lost if record not in broken]
     run.outcome.figures["streams ended with an error"] = str(len(broken))
     run.outcome.expect(not others, f"{len(others)} requests were lost: {others[:2]}")
     run.outcome.expect(len(broken) <= 2, f"{len(broken)} streams were broken, only 2 ran at a time")
@@ -59,7 +60,7 @@ def client_never_reads(run: Experiment) -> None:
     run.outcome.figures["memory"] = f"{memory_mib(run.cluster) - before:+.0f} MiB"
     for opened in sockets:
         opened.close()
-    run.outcome.expect_nothing_lost()
+    run.expect_nothing_lost()
 
 
 def overload(run: Experiment) -> None:
@@ -86,7 +87,7 @@ def overload(run: Experiment) -> None:
     refused = outcome.of("unary", "refused")
     outcome.expect(bool(refused), "nothing was refused, so this was no overload")
     outcome.expect(grown < _MEMORY_GROWTH_MIB, f"memory grew by {grown:.0f} MiB")
-    outcome.expect_nothing_lost()
+    run.expect_nothing_lost()
 
 
 def _answers_per_s(run: Experiment, begin: float, end: float) -> float:
