@@ -110,6 +110,8 @@ def main(arguments: list[str] | None = None) -> int:
     except ModelError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
+    finally:
+        logger.removeHandler(handler)
     print(directory)
     return 0
 
