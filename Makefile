@@ -76,7 +76,7 @@ redis:
 	    echo "no redis-server: tests of high availability are skipped; to run them: sudo apt-get install redis-server"; \
 	  fi; }
 
-test: setup model browser redis ## The tests (about fifteen minutes)
+test: setup model browser redis ## The tests (fifteen to twenty minutes)
 	@$(BIN)/python -m pytest -m "not slow" $(ARGS)
 
 test-slow: setup model browser redis ## Faults, floods, every command of the documentation
