@@ -6,6 +6,10 @@ from playwright.sync_api import Locator, Page, expect
 
 expect.set_options(timeout=60_000)
 
+_FRAMES_GO_BY = """async () => {
+  for (let frame = 0; frame < 5; frame++) await new Promise(requestAnimationFrame);
+}"""
+
 
 def ask(page: Page, text: str) -> None:
     page.locator("#message textarea").fill(text)
@@ -21,4 +25,8 @@ def last_answer(page: Page) -> Locator:
 
 
 def open_settings(page: Page) -> None:
+    """Unfold them. Gradio gives the fields their first values once more in a frame after all are there."""
     page.get_by_role("button", name="Settings").click()
+    for label in ("System prompt", "number input for Temperature"):
+        expect(page.get_by_label(label)).to_be_visible()
+    page.evaluate(_FRAMES_GO_BY)
