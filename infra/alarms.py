@@ -15,9 +15,9 @@ import pulumi_aws as aws
 from infra import monitoring_config
 from infra.alerts import runbook_url
 from infra.aws_scope import AwsScope, current_scope
+from infra.encryption_key import encryption_key
 from infra.gcs_store import GcsStore
 
-_KEY_DELETION_WINDOW_DAYS = 7
 _DAY_S = 86400
 # ACM renews what it has issued earlier than this, and imported ones never. Its own events about
 # public ones begin here.
@@ -101,11 +101,9 @@ class Alarms(pulumi.ComponentResource):
         self.register_outputs({})
 
     def _encrypted_topic(self, policy: pulumi.Input[str]) -> aws.sns.Topic:
-        key = aws.kms.Key(
+        key = encryption_key(
             self._name,
             description="Alarms on their way",
-            enable_key_rotation=True,
-            deletion_window_in_days=_KEY_DELETION_WINDOW_DAYS,
             policy=policy,
             tags=self._tags,
             opts=self._own,

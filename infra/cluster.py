@@ -15,13 +15,12 @@ import pulumi_kubernetes as k8s
 
 from infra import cluster_config
 from infra.aws_scope import current_scope
+from infra.encryption_key import encryption_key
 from infra.iam import assumed_by_pods, assumed_by_service
 from infra.network import Network
 from infra.pins import AddOn, addon_version, node_release_version
 
 _LOG_TYPES = ["api", "audit", "authenticator", "controllerManager", "scheduler"]
-# Days in which a deleted key can be brought back, the least that KMS allows: what it encrypted is gone.
-_KEY_DELETION_WINDOW_DAYS = 7
 # Controllers write little; most of a system node's disk is images.
 _SYSTEM_DISK_GIB = 50
 # By default a node holds the addresses of a whole spare interface, 50 on the larger Neuron instances, which
@@ -100,11 +99,9 @@ class EksCluster(pulumi.ComponentResource):
         return {**self._args.tags, "Name": f"{self._args.cluster_name}-{name}"}
 
     def _secrets_key(self) -> aws.kms.Key:
-        return aws.kms.Key(
+        return encryption_key(
             f"{self._name}-secrets",
             description=f"Kubernetes secrets of {self._args.cluster_name}",
-            enable_key_rotation=True,
-            deletion_window_in_days=_KEY_DELETION_WINDOW_DAYS,
             tags=self._tags("secrets"),
             opts=self._own,
         )
