@@ -88,7 +88,7 @@ class _ElapsedFormatter(logging.Formatter):
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Prepare a model and print its directory on standard output; progress goes to standard error."""
+    """Prepare a model and print its directory on standard output; progress is logged."""
     parser = argparse.ArgumentParser(prog="python -m serve_apps.models", description=__doc__)
     parser.add_argument("command", choices=["prepare"])
     parser.add_argument("--pipeline", action="store_true", help="the model is a diffusers pipeline")
@@ -101,20 +101,22 @@ def main(arguments: list[str] | None = None) -> int:
     if chosen.model.startswith((model_package.PREFIX, model_tiny.PREFIX)):
         # A conversion logs its stages; a download has only its progress bars.
         os.environ["TQDM_DISABLE"] = "1"
-    handler = logging.StreamHandler()
-    handler.setFormatter(_ElapsedFormatter())
-    logger.addHandler(handler)
-    logger.setLevel(logging.INFO)
     try:
         directory = resolve_pipeline(chosen.model) if chosen.pipeline else resolve(chosen.model)
     except ModelError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    finally:
-        logger.removeHandler(handler)
     print(directory)
     return 0
 
 
+def _log_progress() -> None:
+    handler = logging.StreamHandler()
+    handler.setFormatter(_ElapsedFormatter())
+    logger.addHandler(handler)
+    logger.setLevel(logging.INFO)
+
+
 if __name__ == "__main__":
+    _log_progress()
     sys.exit(main())
