@@ -18,6 +18,7 @@ from pathlib import Path
 
 from serve_apps.environment import API_KEYS_FILE_ENV
 from serve_apps.errors import ApiError, invalid_api_key
+from serve_apps.model_args import Auth
 
 logger = logging.getLogger(__name__)
 
@@ -53,6 +54,11 @@ class ApiKeys:
                 "service's stack say `auth: none`"
             )
         return cls(Path(path))
+
+    @classmethod
+    def required_by(cls, auth: Auth) -> ApiKeys | None:
+        """The keys of the environment, or None where `auth` asks for none. Raises `ApiKeysError`."""
+        return cls.from_environment() if auth == "api-keys" else None
 
     def check(self, authorization: str | None) -> bytes:
         """The digest of the key in an `Authorization` header's value. Raises `ApiError` (401)."""

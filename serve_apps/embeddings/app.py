@@ -61,7 +61,7 @@ class ApiDeployment(ApiReplica):
         from serve_apps.models import resolve_tokenizer
         from serve_apps.replica_calls import call_engine
 
-        keys = ApiKeys.from_environment() if args.auth == "api-keys" else None
+        keys = ApiKeys.required_by(args.auth)
         model_dir = await asyncio.to_thread(resolve_tokenizer, args.model)
         config = json.loads((model_dir / "config.json").read_text(encoding="utf-8"))
 

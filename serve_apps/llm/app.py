@@ -108,7 +108,7 @@ class ApiDeployment(ApiReplica):
         from serve_apps.models import resolve_tokenizer
 
         self._budgets = Budgets()
-        keys = ApiKeys.from_environment() if args.auth == "api-keys" else None
+        keys = ApiKeys.required_by(args.auth)
         model_dir = await asyncio.to_thread(resolve_tokenizer, args.model)
         self.api = create_api(
             served_name=args.served_name,

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PositiveInt, model_validator
+from pydantic import BeforeValidator, Field, PositiveInt, model_validator
 
-from serve_apps.environment import API_KEYS_FILE_ENV
+from serve_apps.model_args import ModelArgs
 
 
 def _refuse_vllm(engine: object) -> object:
@@ -27,21 +27,15 @@ Sampling = Literal["host", "device"]
 DType = Literal["float32", "bfloat16", "float16"]
 
 
-class LlmArgs(BaseModel):
+class LlmArgs(ModelArgs):
     """One model behind the OpenAI API. Field descriptions are the user manual."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     model: str = Field(
         min_length=1,
         description="A Hugging Face Hub id, a local directory, `s3://BUCKET/PREFIX`, or `package:NAME` for "
         "weights that an installed Python package ships as GGUF.",
     )
-    served_name: str = Field(min_length=1, description="The name clients send as `model`.")
     engine: EngineName = Field(default="torch", description="What computes the tokens.")
-    device: Literal["cpu", "cuda", "neuron"] = Field(
-        default="cpu", description="Where the engine computes: a CPU, an NVIDIA GPU, or NeuronCores."
-    )
     dtype: DType = Field(default="bfloat16", description="Type of weights, activations and KV cache.")
     tensor_parallel: PositiveInt = Field(default=1, description="NeuronCores a replica is spread over.")
     slots: int = Field(default=8, ge=1, le=256, description="Requests decoded together in a replica.")
@@ -81,11 +75,6 @@ class LlmArgs(BaseModel):
         le=1000,
         description="Shortest time between two pieces of a streamed answer, milliseconds; what comes in "
         "between travels together, and the first piece never waits. 0: every token by itself.",
-    )
-    auth: Literal["api-keys", "none"] = Field(
-        default="api-keys",
-        description=f"`api-keys`: a Bearer key from the file named by {API_KEYS_FILE_ENV} is required. "
-        "`none`: anybody who reaches the port may use the model.",
     )
 
     @model_validator(mode="after")

@@ -62,7 +62,7 @@ class ApiDeployment(ApiReplica):
             served_name=args.served_name,
             sizes=args.sizes,
             paint=paint,
-            keys=ApiKeys.from_environment() if args.auth == "api-keys" else None,
+            keys=ApiKeys.required_by(args.auth),
             release=self.release,
             # Serve's proxy does, and gives the app the id as a header of the request.
             answers_carry_id=False,
