@@ -20,8 +20,7 @@ _INTERRUPTION_S = 30.0
 def head_killed(run: Experiment) -> None:
     """Dead for a minute, then back; after it a redeploy and a scale-up."""
     _kill_head(run, DOWN_S)
-    run.cluster.start(HEAD)
-    run.mark("head starts")
+    _start_head(run)
     run.recover()
     _changes_work(run)
     run.expect_nothing_lost()
@@ -30,19 +29,15 @@ def head_killed(run: Experiment) -> None:
 def head_killed_briefly(run: Experiment) -> None:
     """As `head_killed`, with a real model and less of everything."""
     _kill_head(run, 20)
-    run.cluster.start(HEAD)
-    run.mark("head starts")
-    run.recover()
-    run.run_for(_AFTER_S)
-    run.expect_nothing_lost()
+    _start_head(run)
+    _settle(run)
 
 
 def head_killed_for_good(run: Experiment) -> None:
     """Without a store: what the new head costs. The opposite of the other scenarios' promise."""
     _kill_head(run, 10)
     lost_before = len(run.refresh().lost)
-    run.cluster.start(HEAD)
-    run.mark("head starts")
+    _start_head(run)
     # A worker aborts when it meets a head that does not know it; pods would be started again.
     began = run.outcome.at("head starts")
     run.wait(lambda: len(run.outcome.lost) - lost_before >= 50, "clients notice", timeout_s=90)
@@ -58,9 +53,7 @@ def head_moved(run: Experiment) -> None:
     run.cluster.move_head()
     run.cluster.start(HEAD)
     run.mark("head starts elsewhere")
-    run.recover()
-    run.run_for(_AFTER_S)
-    run.expect_nothing_lost()
+    _settle(run)
 
 
 def head_stands_still(run: Experiment) -> None:
@@ -122,6 +115,16 @@ def _interrupt(
     run.run_for(_INTERRUPTION_S)
     end(HEAD)
     run.mark(ended)
+    _settle(run)
+
+
+def _start_head(run: Experiment) -> None:
+    run.cluster.start(HEAD)
+    run.mark("head starts")
+
+
+def _settle(run: Experiment) -> None:
+    """Everything is back, a while goes by, and no client has noticed."""
     run.recover()
     run.run_for(_AFTER_S)
     run.expect_nothing_lost()

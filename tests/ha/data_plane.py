@@ -21,11 +21,7 @@ def worker_killed(run: Experiment) -> None:
     killed = time.time()  # looking for its processes takes a moment
     run.mark("worker killed")
     run.run_for(5)
-    run.cluster.start(_VICTIM)
-    run.mark("worker starts")
-    run.recover()
-    run.wait(lambda: len(run.replicas("Engine")) == 2, "second engine runs")
-    run.run_for(_AFTER_S)
+    _bring_back_worker(run)
     outcome = run.end_load()
     late = [record for record in outcome.lost if record.began > killed]
     outcome.expect(not late, f"{len(late)} requests were lost that began after the kill: {late[:2]}")
@@ -45,11 +41,7 @@ def worker_drained(run: Experiment) -> None:
     run.outcome.figures["drain"] = f"{took:.0f} s of {grace} s grace"
     run.outcome.expect(took < grace, f"the drain took longer than the grace period of {grace} s")
     run.run_for(2)
-    run.cluster.start(_VICTIM)
-    run.mark("worker starts")
-    run.recover()
-    run.wait(lambda: len(run.replicas("Engine")) == 2, "second engine runs")
-    run.run_for(_AFTER_S)
+    _bring_back_worker(run)
     run.expect_nothing_lost()
 
 
@@ -73,6 +65,14 @@ def scaled(run: Experiment) -> None:
         run.wait(lambda count=count: len(run.replicas("Engine")) == count, f"{count} engines run")
         run.run_for(_AFTER_S)
     run.expect_nothing_lost()
+
+
+def _bring_back_worker(run: Experiment) -> None:
+    run.cluster.start(_VICTIM)
+    run.mark("worker starts")
+    run.recover()
+    run.wait(lambda: len(run.replicas("Engine")) == 2, "second engine runs")
+    run.run_for(_AFTER_S)
 
 
 def _roll_out(run: Experiment, config: dict[str, object], *deployments: str) -> None:
