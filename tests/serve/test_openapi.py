@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import gc
 import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import parse_qsl, urlsplit
 
 import httpx
 import pytest
@@ -58,23 +60,40 @@ def valid_data_is_served(ctx: Any, response: Response, case: Any) -> None:
 
 
 @schemathesis.check
+def invalid_data_is_refused(ctx: Any, response: Response, case: Any) -> None:
+    """`negative_data_rejection`, but for a query that was made invalid and is valid as it was sent."""
+    sent = parse_qsl(urlsplit(response.request.url or "").query, keep_blank_values=True)
+    if not (case.operation.path == "/infer" and len(sent) == 1 and sent[0][0] == "sentence" and sent[0][1]):
+        CHECKS.get_one("negative_data_rejection")(ctx, response, case)
+
+
+@schemathesis.check
 def errors_are_openai_errors(ctx: Any, response: Response, case: Any) -> None:
     if response.status_code >= 400:
         assert set(response.json()["error"]) == {"message", "type", "param", "code"}
 
 
 described = schemathesis.openapi.from_dict(DOCUMENT)
-QUICK = settings(max_examples=15, deadline=None, suppress_health_check=list(HealthCheck))
-THOROUGH = settings(QUICK, max_examples=500)
+# The same requests every time, so that a change is refused for what it does.
+QUICK = settings(max_examples=15, derandomize=True, deadline=None, suppress_health_check=list(HealthCheck))
+THOROUGH = settings(QUICK, max_examples=500, derandomize=False)
+REPLACED = [CHECKS.get_one(name) for name in ("positive_data_acceptance", "negative_data_rejection")]
+
+
+@pytest.fixture(autouse=True)
+def no_collection() -> Iterator[None]:
+    """Hypothesis parses Python, and a garbage collection in the middle lets another thread parse as well.
+
+    CPython 3.11 then raises a SystemError (https://github.com/python/cpython/issues/106905).
+    """
+    gc.collect()
+    gc.disable()
+    yield
+    gc.enable()
 
 
 def hold(case: Any, url: str) -> None:
-    case.call_and_validate(
-        base_url=url,
-        headers=HEADERS,
-        excluded_checks=[CHECKS.get_one("positive_data_acceptance")],
-        timeout=30,
-    )
+    case.call_and_validate(base_url=url, headers=HEADERS, excluded_checks=REPLACED, timeout=30)
 
 
 def test_the_description_is_served_to_who_has_a_key(url: str) -> None:
