@@ -23,7 +23,7 @@ from ray.serve import Application
 from ray.serve.handle import DeploymentHandle
 
 from serve_apps.llm.args import LlmArgs
-from serve_apps.llm.engine import Engine, EngineStats, Event, GenerationRequest
+from serve_apps.llm.engine import Alive, Engine, EngineStats, Event, GenerationRequest
 from serve_apps.replica import API_MAX_ONGOING_REQUESTS, HEALTH_CHECK_PERIOD_S, ApiReplica, log_with_ray
 
 # How often a replica looks whether its own engine still works, and how long a broken one goes on, so that
@@ -68,7 +68,7 @@ class EngineDeployment:
         self._watch = asyncio.create_task(_end_with(self._engine))
         self._reporting = asyncio.create_task(report(self._engine, args.served_name))
 
-    async def generate(self, request: GenerationRequest) -> AsyncGenerator[Event, None]:
+    async def generate(self, request: GenerationRequest) -> AsyncGenerator[Event | Alive, None]:
         """See `serve_apps.llm.engine.Engine`."""
         async with aclosing(self._engine.generate(request)) as events:
             async for event in events:

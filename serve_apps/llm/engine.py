@@ -15,6 +15,9 @@ from typing import Literal, Protocol
 
 from serve_apps.llm.runners import SamplingParams
 
+# How often an engine's replica says that it is there, seconds.
+ALIVE_INTERVAL_S = 1.0
+
 
 @dataclass(frozen=True)
 class GenerationRequest:
@@ -77,6 +80,11 @@ Event = TextDelta | Finished | Failed
 
 
 @dataclass(frozen=True)
+class Alive:
+    """Nothing new: the request waits or is being computed, and the engine's replica can still say so."""
+
+
+@dataclass(frozen=True)
 class EngineStats:
     """A snapshot for logs, the chat page and tests. Counters grow over the engine's life."""
 
@@ -108,10 +116,11 @@ class Engine(Protocol):
         """Load the model; returns when requests can be served. Raises what the runner raised."""
         ...
 
-    def generate(self, request: GenerationRequest) -> AsyncGenerator[Event, None]:
+    def generate(self, request: GenerationRequest) -> AsyncGenerator[Event | Alive, None]:
         """Events of one request, ended by exactly one `Finished` or `Failed`.
 
-        Closing the iterator, or cancelling the task that reads it, frees the slot within one step.
+        In between come `Alive`, if the engine was made to send them. Closing the iterator, or cancelling the
+        task that reads it, frees the slot within one step.
         """
         ...
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from serve_apps.llm.args import LlmArgs
+from serve_apps.llm.engine import ALIVE_INTERVAL_S
 from serve_apps.llm.runners import Runner
 from serve_apps.llm.slot_engine import SlotEngine
 from serve_apps.models import resolve
@@ -48,6 +49,7 @@ def build_engine(args: LlmArgs) -> SlotEngine:
         request_timeout_s=args.request_timeout_s,
         step_timeout_s=args.step_timeout_s,
         stream_interval_s=args.stream_interval_ms / 1000,
+        alive_interval_s=ALIVE_INTERVAL_S,
     )
 
 

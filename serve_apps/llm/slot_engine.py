@@ -15,7 +15,17 @@ from collections.abc import AsyncGenerator, Collection
 
 from tokenizers import Tokenizer
 
-from serve_apps.llm.engine import Engine, EngineStats, Event, Failed, GenerationRequest, TextDelta, Timings
+from serve_apps.llm.engine import (
+    Alive,
+    Engine,
+    EngineStats,
+    Event,
+    Failed,
+    Finished,
+    GenerationRequest,
+    TextDelta,
+    Timings,
+)
 from serve_apps.llm.runners import Runner
 from serve_apps.llm.step_loop import Abort, Batch, Close, StepLoop, Submit, Ticket
 
@@ -32,7 +42,8 @@ class SlotEngine(Engine):
     `tokenizer` turns token ids into text; `eos_ids` end an answer. A request lives at most
     `request_timeout_s`, waiting included; a step longer than `step_timeout_s` counts as hanging. At most
     `max_queue` requests wait beyond the free slots. A reader that lets more than `max_unread_events` events
-    pile up is cut off. Text is sent at most every `stream_interval_s`; 0 sends every token at once.
+    pile up is cut off. Text is sent at most every `stream_interval_s`; 0 sends every token at once. Who waits
+    is told every `alive_interval_s` that the engine is there.
     """
 
     def __init__(
@@ -46,11 +57,13 @@ class SlotEngine(Engine):
         step_timeout_s: float = math.inf,
         stream_interval_s: float = 0.0,
         max_unread_events: int = 512,
+        alive_interval_s: float = math.inf,
     ) -> None:
         self._request_timeout_s = request_timeout_s
         self._step_timeout_s = step_timeout_s
         self._max_unread_events = max_unread_events
-        self._unread: dict[Ticket, asyncio.Queue[Event]] = {}
+        self._alive_interval_s = alive_interval_s
+        self._unread: dict[Ticket, asyncio.Queue[Event | Alive]] = {}
         self._steps = StepLoop(
             runner,
             tokenizer,
@@ -76,22 +89,23 @@ class SlotEngine(Engine):
             await self.close()
             raise
         self._accepting = True
+        self._say_alive()
         logger.info("engine ready after %.1f s", time.monotonic() - began)
 
-    async def generate(self, request: GenerationRequest) -> AsyncGenerator[Event, None]:
+    async def generate(self, request: GenerationRequest) -> AsyncGenerator[Event | Alive, None]:
         """See `Engine`."""
         if not self._accepting:
             yield Failed("engine_gone", "the engine is not running")
             return
         now = time.monotonic()
         ticket = Ticket(request, submitted=now, deadline=now + self._request_timeout_s)
-        unread = self._unread[ticket] = asyncio.Queue[Event]()
+        unread = self._unread[ticket] = asyncio.Queue[Event | Alive]()
         self._steps.commands.put(Submit(ticket))
         try:
             while True:
                 event = await unread.get()
                 yield event
-                if not isinstance(event, TextDelta):
+                if isinstance(event, (Finished, Failed)):
                     return
         finally:
             if self._unread.pop(ticket, None) is not None:
@@ -135,6 +149,13 @@ class SlotEngine(Engine):
             self._loaded.set_exception(error)
         else:
             self._loaded.set_result(None)
+
+    def _say_alive(self) -> None:
+        for unread in self._unread.values():
+            if unread.empty():
+                unread.put_nowait(Alive())
+        if self._accepting and self._alive_interval_s < math.inf:
+            self._loop.call_later(self._alive_interval_s, self._say_alive)
 
     def _deliver_soon(self, batch: Batch) -> None:
         self._loop.call_soon_threadsafe(self._deliver, batch)

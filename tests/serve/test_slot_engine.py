@@ -15,7 +15,7 @@ import pytest
 import pytest_asyncio
 from tokenizers import Tokenizer
 
-from serve_apps.llm.engine import Event, Failed, Finished, GenerationRequest, TextDelta, Timings
+from serve_apps.llm.engine import Alive, Event, Failed, Finished, GenerationRequest, TextDelta, Timings
 from serve_apps.llm.runners import Capabilities, SamplingParams
 from serve_apps.llm.runners.checked import CheckedRunner
 from serve_apps.llm.slot_engine import EngineDeadError, SlotEngine
@@ -89,6 +89,20 @@ async def read(engine: SlotEngine, request: GenerationRequest) -> tuple[str, Eve
 
 def stream(engine: SlotEngine, request: GenerationRequest) -> AsyncGenerator[Event, None]:
     return cast(AsyncGenerator[Event, None], engine.generate(request))
+
+
+async def test_who_waits_is_told_that_the_engine_is_there(harness: Harness) -> None:
+    engine, _ = await harness.start(ONE_SLOT, gated=True, alive_interval_s=0.01)
+    computed, queued = (stream(engine, harness.request(" a b", 1)) for _ in range(2))
+    for _ in range(3):
+        assert await anext(computed) == await anext(queued) == Alive()
+    await asyncio.sleep(0.1)
+    harness.gates[0].release(10)
+    await until(lambda: engine.stats().finished == 2)
+    for waiting in (computed, queued):
+        # What is not read does not pile up.
+        events = [event async for event in waiting]
+        assert events == [Alive(), TextDelta(" a", 1), Finished("length", 2, 1)]
 
 
 async def test_every_request_gets_its_own_answer(harness: Harness) -> None:
