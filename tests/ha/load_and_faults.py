@@ -1,4 +1,4 @@
-"""Scenarios: too many requests, an engine that hangs, a client that never reads."""
+"""Scenarios: too many requests, engines that hang or stand still, a client that never reads."""
 
 from __future__ import annotations
 
@@ -6,6 +6,10 @@ import signal
 import socket
 from urllib.parse import urlparse
 
+import psutil
+
+from offline.ha.cluster import HaCluster
+from offline.ha.spares import WORKERS
 from tests.ha.experiment import Experiment, Load, memory_mib
 from tests.ha.paced_app import HANG
 from tests.ha.service import MODEL
@@ -26,16 +30,16 @@ def replica_hangs(run: Experiment) -> None:
     before = set(run.replicas("Engine"))
     (run.cluster.directory / HANG).touch()
     run.mark("a step hangs")
-    took = run.wait(lambda: len(before - set(run.replicas("Engine"))) >= 1, "hanging engine is gone")
-    run.outcome.figures["noticed after"] = f"{took:.0f} s"
-    run.wait(lambda: len(run.replicas("Engine")) == 2, "second engine runs")
-    run.run_for(_AFTER_S)
-    lost = run.end_load().lost
-    broken = [record for record in lost if record.kind == "stream" and record.error]
-    others = [record for record in lost if record not in broken]
-    run.outcome.figures["streams ended with an error"] = str(len(broken))
-    run.outcome.expect(not others, f"{len(others)} requests were lost: {others[:2]}")
-    run.outcome.expect(len(broken) <= 2, f"{len(broken)} streams were broken, only 2 ran at a time")
+    _engine_is_replaced(run, before)
+
+
+def replica_stands_still(run: Experiment) -> None:
+    """The process of one engine stops, with its connections open, and never goes on."""
+    run.run_for(_BEFORE_S)
+    before = set(run.replicas("Engine"))
+    _engine_process(run.cluster).suspend()
+    run.mark("an engine stands still")
+    _engine_is_replaced(run, before)
 
 
 def client_never_reads(run: Experiment) -> None:
@@ -93,3 +97,21 @@ def overload(run: Experiment) -> None:
 def _answers_per_s(run: Experiment, begin: float, end: float) -> float:
     answered = [r for r in run.outcome.of("unary", "ok") if begin <= r.ended < end]
     return len(answered) / (end - begin)
+
+
+def _engine_process(cluster: HaCluster) -> psutil.Process:
+    processes = (psutil.Process(pid) for worker in WORKERS for pid in cluster.processes(worker))
+    return next(process for process in processes if f":{MODEL}:Engine" in " ".join(process.cmdline()))
+
+
+def _engine_is_replaced(run: Experiment, before: set[str]) -> None:
+    took = run.wait(lambda: len(before - set(run.replicas("Engine"))) >= 1, "broken engine is gone")
+    run.outcome.figures["noticed after"] = f"{took:.0f} s"
+    run.wait(lambda: len(run.replicas("Engine")) == 2, "second engine runs")
+    run.run_for(_AFTER_S)
+    lost = run.end_load().lost
+    broken = [record for record in lost if record.kind == "stream" and record.error]
+    others = [record for record in lost if record not in broken]
+    run.outcome.figures["streams ended with an error"] = str(len(broken))
+    run.outcome.expect(not others, f"{len(others)} requests were lost: {others[:2]}")
+    run.outcome.expect(len(broken) <= 2, f"{len(broken)} streams were broken, only 2 ran at a time")

@@ -52,6 +52,7 @@ SCENARIOS = {
         Scenario("model argument changed", NOTHING_LOST, data_plane.argument_changed),
         Scenario("scaled up and down", NOTHING_LOST, data_plane.scaled),
         Scenario("replica hangs", "only what was in its step", load_and_faults.replica_hangs),
+        Scenario("replica stands still", "only streams that had begun", load_and_faults.replica_stands_still),
         Scenario("client never reads", NOTHING_LOST, load_and_faults.client_never_reads),
         Scenario(
             "overload, 10 times",
