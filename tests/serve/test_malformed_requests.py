@@ -16,7 +16,7 @@ COMPLETIONS = "/v1/completions"
 JSON = {"content-type": "application/json"}
 
 MESSAGES = [{"role": "user", "content": SECRET}]
-LEFT_OUT = object()
+LEFT_OUT = ...
 
 # What to change in a valid chat request, and the parameter that the error must name.
 CHAT_CASES: list[tuple[dict[str, Any], str]] = [

@@ -38,7 +38,7 @@ def test_heads_are_padded_as_the_library_does(
     assert padded_heads(heads, kv_heads, degree) == expected
 
 
-@pytest.mark.parametrize("shape", set(KNOWN_SHAPES.values()), ids=lambda shape: shape.family)
+@pytest.mark.parametrize("shape", list(dict.fromkeys(KNOWN_SHAPES.values())), ids=lambda shape: shape.family)
 @pytest.mark.parametrize("degree", DEGREES)
 def test_padded_heads_can_be_shared_out_and_hold_the_models_own(shape: ModelShape, degree: int) -> None:
     heads, kv_heads = padded_heads(shape.heads, shape.kv_heads, degree)
