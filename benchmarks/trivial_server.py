@@ -65,9 +65,9 @@ def _models() -> bytes:
 
 
 async def _answer(writer: asyncio.StreamWriter, question: dict[str, Any], token_s: float) -> None:
-    tokens = question["max_tokens"]
-    words = len(question["messages"][0]["content"].split())
-    usage = {"prompt_tokens": words, "completion_tokens": tokens}
+    tokens = question.get("max_completion_tokens") or question["max_tokens"]
+    words = len(str(question["messages"][0]["content"]).split())
+    usage = {"prompt_tokens": words, "completion_tokens": tokens, "total_tokens": words + tokens}
     closing = b"data: " + json.dumps({"choices": [], "usage": usage}).encode() + b"\n\ndata: [DONE]\n\n"
     writer.write(_STREAM)
     for _ in range(tokens):
