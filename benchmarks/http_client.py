@@ -22,7 +22,7 @@ class RefusedError(Exception):
 
 
 def asking(session: aiohttp.ClientSession, url: str) -> Callable[[Sequence[int]], AsyncIterator[int]]:
-    """An `Ask` over HTTP: 0 for every piece of text, and at the end the tokens of the whole answer."""
+    """An `Ask` over HTTP: 0 for every message, and at the end the tokens of the whole answer."""
 
     async def ask(prompt: Sequence[int]) -> AsyncIterator[int]:
         body = {
@@ -42,8 +42,7 @@ def asking(session: aiohttp.ClientSession, url: str) -> Callable[[Sequence[int]]
                 if line.startswith(_END):
                     break
                 if line.startswith(b"data: "):
-                    if last:
-                        yield 0
+                    yield 0
                     last = line
             yield _tokens(last)
 
