@@ -25,6 +25,7 @@ class ImageTab:
 
     def __init__(self, apis: Apis) -> None:
         self._apis = apis
+        self._work: dict[str | None, asyncio.Future[Picture]] = {}  # by session
         self.picker = gr.Dropdown(label="Model", visible=False, elem_id="image-model")
         prompt = gr.Textbox(
             label="Prompt", placeholder="A lighthouse at dusk", lines=2, max_lines=6, elem_id="prompt"
@@ -46,18 +47,19 @@ class ImageTab:
             buttons=["download", "fullscreen"],
             elem_id="picture",
         )
-        inputs, outputs = [prompt, self.picker, self.size, seed], [picture, status, paint, stop]
-        painting = gr.on(
+        gr.on(
             [paint.click, prompt.submit],
             self._paint,
-            inputs,
-            outputs,
+            [prompt, self.picker, self.size, seed],
+            [picture, status, paint, stop],
             show_progress="hidden",
             concurrency_limit=None,
             trigger_mode="once",
             api_visibility="private",
         )
-        stop.click(_stopped, None, [status, paint, stop], cancels=[painting], show_progress="hidden")
+        # Not `cancels`: what it says and what the painting still says would race for the same line. Not
+        # queued: Gradio closes the queue's stream as the painting ends, even on an event that just came in.
+        stop.click(self._stop, queue=False, api_visibility="private")
         self.picker.change(self._sizes, self.picker, self.size, show_progress="hidden")
 
     def choices(self, models: Models) -> tuple[gr.Dropdown, gr.Dropdown]:
@@ -71,14 +73,14 @@ class ImageTab:
         return gr.Dropdown(choices=sizes, value=next(iter(sizes), None))
 
     async def _paint(
-        self, prompt: str, model: str, size: str, seed: str
+        self, prompt: str, model: str, size: str, seed: str, request: gr.Request
     ) -> AsyncGenerator[tuple[Any, ...], None]:
         idle = gr.Button(visible=True), gr.Button(visible=False)
         if wrong := _wrong(prompt, seed):
             yield gr.skip(), _told(wrong), *idle
             return
         busy = gr.Button(visible=False), gr.Button(visible=True)
-        work = asyncio.ensure_future(
+        work = self._work[request.session_hash] = asyncio.ensure_future(
             self._apis.paint(model, prompt.strip(), size, int(seed) if seed.strip() else None)
         )
         began = time.monotonic()
@@ -86,11 +88,19 @@ class ImageTab:
             while not work.done():
                 yield gr.skip(), f"Painting, {time.monotonic() - began:.0f} s", *busy
                 await asyncio.wait([work], timeout=_TICK_S)
+            if work.cancelled():
+                yield gr.skip(), "Stopped.", *idle
+                return
             picture = work.result()
             yield gr.Image(value=picture.image, visible=True), _figures(model, size, picture), *idle
         except ApiError as error:
             yield gr.skip(), _told(error.headline, error.advice), *idle
         finally:
+            work.cancel()
+            del self._work[request.session_hash]
+
+    async def _stop(self, request: gr.Request) -> None:
+        if work := self._work.get(request.session_hash):
             work.cancel()
 
 
@@ -102,10 +112,6 @@ def _wrong(prompt: str, seed: str) -> str | None:
         shown = seed.strip()[:20]
         return f"The seed {shown!r} is no whole number of up to 19 digits; leave it empty to have one drawn."
     return None
-
-
-def _stopped() -> tuple[str, gr.Button, gr.Button]:
-    return "Stopped.", gr.Button(visible=True), gr.Button(visible=False)
 
 
 def _told(headline: str, advice: str = "") -> str:

@@ -397,6 +397,15 @@ def test_stop_ends_the_painting(pages: Pages, page: Page) -> None:
     expect(page.locator("#painting")).to_contain_text("seed")
 
 
+def test_who_leaves_the_page_leaves_no_painting_behind(pages: Pages, page: Page) -> None:
+    pages.painter.hangs = True
+    page.goto(pages.images_too)
+    paint(page, "A lighthouse")
+    expect(page.locator("#painting")).to_contain_text("Painting, 1 s")
+    page.goto("about:blank")
+    wait_until(lambda: pages.painter.cancelled, "the end of the painting", timeout_s=30)
+
+
 def test_where_only_images_are_served_nothing_offers_to_chat(pages: Pages, page: Page) -> None:
     page.goto(pages.only_images)
     expect(page.get_by_role("button", name="Paint")).to_be_visible()
