@@ -19,7 +19,7 @@ export GRADIO_ANALYTICS_ENABLED := False
 export DO_NOT_TRACK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup model browser redis local local-status local-stop hurt check chaos test test-slow test-all bench docs clean
+.PHONY: help setup model browser redis local local-status local-stop hurt check chaos test test-faults test-slow test-all bench docs clean
 
 help: ## Show this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -76,16 +76,19 @@ redis:
 	    echo "no redis-server: tests of high availability are skipped; to run them: sudo apt-get install redis-server"; \
 	  fi; }
 
-test: setup model browser redis ## The tests (fifteen to twenty minutes)
-	@$(BIN)/python -m pytest -m "not slow" $(ARGS)
+test: setup model browser redis ## The tests (a quarter of an hour)
+	@$(BIN)/python -m pytest -m "not faults and not slow" $(ARGS)
 
-test-slow: setup model browser redis ## Faults, floods, every command of the documentation
+test-faults: setup model redis ## Heads, workers and engines that die under load (six minutes)
+	@$(BIN)/python -m pytest -m faults $(ARGS)
+
+test-slow: setup model browser redis ## Floods, chaos, every command of the documentation (more than an hour)
 	@$(BIN)/python -m pytest -m slow $(ARGS)
 
 chaos: setup model redis ## Hurt a local cluster in every way, under load; rewrites docs/high-availability.md
 	@$(BIN)/python -m tests.ha $(ARGS)
 
-test-all: test test-slow ## Both
+test-all: test test-faults test-slow ## All of them
 
 bench: setup model ## Measure this machine; ARGS="--full --page" also writes docs/benchmarks.md
 	@$(BIN)/python -m benchmarks $(ARGS)

@@ -96,6 +96,7 @@ def test_a_killed_chat_page_comes_back(stack: Stack) -> None:
     assert "chat-page: killed by SIGKILL; starting another one" in stack.log
 
 
+@pytest.mark.faults
 def test_a_killed_worker_is_replaced_and_the_model_answers_again(stack: Stack) -> None:
     said = stack.log.count("ray-worker: works again after")
     before = stack.state.programs["ray-worker"]

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 from tests.ha.experiment import Outcome
 from tests.ha.fleet import Fleet
 from tests.ha.scenarios import SCENARIOS, run
+
+pytestmark = pytest.mark.faults
 
 
 def play(name: str, fleet: Fleet, directory: Path) -> Outcome:

@@ -309,6 +309,7 @@ def test_a_new_release_changes_no_replica(app: Deployed) -> None:
     assert app.release() == "release-2"
 
 
+@pytest.mark.faults
 def test_a_killed_engine_is_replaced_and_costs_only_the_stream_that_had_begun(app: Deployed) -> None:
     [(killed, pid)] = app.replicas("Engine").items()
     endless = {"model": MODEL, "prompt": "1, 2, 3, 4, 5,", "max_tokens": 200, "temperature": 0}
