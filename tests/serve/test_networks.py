@@ -10,13 +10,14 @@ import torch.nn.functional as F  # noqa: N812
 from transformers import AutoModelForCausalLM, LlamaConfig, MistralConfig, Qwen2Config
 
 from serve_apps.llm.runners import linear
-from serve_apps.llm.runners.linear import PackedLinear, WidenedLinear, best_linear
+from serve_apps.llm.runners.linear import OneDnnLinear, WidenedLinear, best_linear
 from serve_apps.llm.runners.llama import LlamaNetwork
 from serve_apps.llm.runners.network import ModuleNetwork, Network, network
 from serve_apps.llm.runners.slot_cache import SlotCache
 
 PROMPTS = [[3, 1, 4, 1, 5, 9, 2, 6], [7], [2, 7, 1, 8, 2]]
 SLOTS = [2, 0, 1]
+needs_onednn = pytest.mark.skipif(not linear._has_onednn(), reason="torch has no oneDNN on this processor")
 SIZES: dict[str, Any] = {
     "hidden_size": 48,
     "intermediate_size": 80,
@@ -97,6 +98,7 @@ def test_what_is_no_plain_llama_is_left_to_transformers(config: Any, kind: type[
     assert type(chosen) is kind
 
 
+@needs_onednn
 @pytest.mark.parametrize("rows", [1, 2, 8, 33])
 @pytest.mark.parametrize("columns", [48, 2**19])  # one block, and several
 @torch.inference_mode()
@@ -107,12 +109,15 @@ def test_widened_products_equal_those_in_float32_rounded_once(rows: int, columns
     torch.testing.assert_close(WidenedLinear(weight)(x).double(), exact, rtol=2**-7, atol=2**-7)
 
 
-@pytest.mark.skipif(not linear._has_onednn(), reason="torch has no oneDNN on this processor")
+@needs_onednn
 @pytest.mark.parametrize("rows", [1, 8, 33])
+@pytest.mark.parametrize("shared", [False, True])
 @torch.inference_mode()
-def test_packed_products_equal_torchs_own(rows: int) -> None:
+def test_onednns_products_equal_torchs_own(rows: int, shared: bool) -> None:
     weight, x = torch.randn(40, 24), torch.randn(rows, 24)
-    torch.testing.assert_close(PackedLinear(weight)(x), F.linear(x, weight))
+    product = best_linear(weight.clone(), shared=shared)
+    assert isinstance(product, OneDnnLinear)
+    torch.testing.assert_close(product(x), F.linear(x, weight))
 
 
 def test_a_shared_weight_stays_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
