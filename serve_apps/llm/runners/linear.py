@@ -10,8 +10,8 @@ torch's own product is the fall-back. The two others:
   itself. The weights stay bfloat16 in memory; block after block is widened to float32 in a buffer that fits
   the cache, and the result is rounded once, as hardware with bfloat16 instructions does it.
 
-torch's own product of float32 is MKL's, which is slower for few rows (2 x AVX2, 8 rows, torch 2.15, 2026-11: 1.3 to
-2 times in a decode step), and as fast for a prompt.
+torch's own product of float32 is MKL's, which is slower for few rows (AVX2, two cores, 8 rows, torch 2.15,
+2026-11: 1.3 to 2 times in a decode step), and as fast for a prompt.
 """
 
 from __future__ import annotations
