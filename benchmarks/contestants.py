@@ -1,24 +1,29 @@
 """Three ways to serve one model on this machine, each behind the same `ask`.
 
-All have the same weights, dtype and number of threads, end-of-sequence off, and stream their tokens.
+All have the same weights, dtype and number of threads, end-of-sequence off, and stream their tokens. `Running`
+is one of them in a process of its own, as it would be deployed. The threads that compute for another one cost a
+third of a step even while they do nothing: OpenMP lets threads sleep at once where a process has more of them than
+there are CPUs.
 """
 
 from __future__ import annotations
 
 import asyncio
 import itertools
+import multiprocessing
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import torch
 from tokenizers import Tokenizer
 from transformers import AutoModelForCausalLM, ContinuousBatchingConfig, GenerationConfig
 from transformers.generation.streamers import BaseStreamer
 
-from benchmarks.workload import ANSWER_TOKENS
+from benchmarks.workload import ANSWER_TOKENS, Arrival, Load, prompts, read, run_load
 from serve_apps.llm.args import DType
 from serve_apps.llm.engine import GenerationRequest, TextDelta
 from serve_apps.llm.runners import SamplingParams
@@ -133,12 +138,13 @@ class GenerateContestant(_TransformersContestant):
         await super().start()
         self._turn = asyncio.Lock()
         self._loop = asyncio.get_running_loop()
+        self._thread = ThreadPoolExecutor(1)
 
     async def ask(self, prompt: Sequence[int]) -> AsyncIterator[int]:
         """See `Contestant`."""
         told: asyncio.Queue[int] = asyncio.Queue()
         async with self._turn:
-            answering = asyncio.create_task(asyncio.to_thread(self._generate, prompt, told))
+            answering = self._loop.run_in_executor(self._thread, self._generate, prompt, told)
             for _ in range(ANSWER_TOKENS):
                 yield await told.get()
             await answering
@@ -154,6 +160,7 @@ class GenerateContestant(_TransformersContestant):
 
     async def close(self) -> None:
         """See `Contestant`."""
+        self._thread.shutdown()
         del self.model
 
 
@@ -226,3 +233,50 @@ class ContinuousContestant(_TransformersContestant):
 
 
 CONTESTANTS: tuple[type[Contestant], ...] = (SlotContestant, GenerateContestant, ContinuousContestant)
+
+
+class Running:
+    """A contestant in its own process, started and asked once; leaving the context ends it."""
+
+    def __init__(self, kind: type[Contestant], setting: Setting) -> None:
+        self._kind, self._setting = kind, setting
+        self._process = ProcessPoolExecutor(1, multiprocessing.get_context("spawn"))
+
+    async def __aenter__(self) -> Self:
+        await self._call(_start, self._kind, self._setting)
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._call(_close)
+        self._process.shutdown()
+
+    async def measure(self, clients: int, arrival: Arrival) -> Load:
+        """What comes of a load; its clients are in that process too."""
+        return await self._call(_measure, clients, arrival)
+
+    async def _call(self, function: Callable[..., Any], *arguments: Any) -> Any:
+        return await asyncio.get_running_loop().run_in_executor(self._process, function, *arguments)
+
+
+# In the contestant's process: its loop, which goes on where it stopped, and the contestant.
+_loop: asyncio.AbstractEventLoop
+_contestant: Contestant
+
+
+def _start(kind: type[Contestant], setting: Setting) -> None:
+    global _loop, _contestant
+    _loop, _contestant = asyncio.new_event_loop(), kind(setting)
+
+    async def start_and_ask() -> None:
+        await _contestant.start()
+        await read(_contestant.ask(prompts(1)[0]))  # the first request allocates
+
+    _loop.run_until_complete(start_and_ask())
+
+
+def _measure(clients: int, arrival: Arrival) -> Load:
+    return _loop.run_until_complete(run_load(_contestant.ask, clients, arrival))
+
+
+def _close() -> None:
+    _loop.run_until_complete(_contestant.close())

@@ -1,4 +1,4 @@
-"""Part `throughput`: the engine against two others, in this process, without HTTP or Ray."""
+"""Part `throughput`: the engine against two others, without HTTP or Ray."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import AsyncGenerator
 from contextlib import AsyncExitStack
 from typing import Any
 
-from benchmarks.contestants import CONTESTANTS, Contestant, Setting, SlotContestant
+from benchmarks.contestants import CONTESTANTS, Running, Setting, SlotContestant
 from benchmarks.settings import Settings
 from benchmarks.workload import (
     Arrival,
@@ -14,9 +14,6 @@ from benchmarks.workload import (
     alternate,
     median_of_ratios,
     percentile,
-    prompts,
-    read,
-    run_load,
 )
 from serve_apps.llm.args import DType
 
@@ -46,30 +43,20 @@ async def _compare(
 ) -> list[dict[str, Any]]:
     rows: list[dict[str, Any]] = []
     async with AsyncExitStack() as stack:
+        setting = Setting(settings.model_dir, dtype, settings.threads, sampled)
         contestants = {
-            kind.name: await _started(
-                stack, kind, Setting(settings.model_dir, dtype, settings.threads, sampled)
-            )
-            for kind in CONTESTANTS
+            kind.name: await stack.enter_async_context(Running(kind, setting)) for kind in CONTESTANTS
         }
         for clients, arrival in loads:
             settings.progress(f"throughput: {dtype}, {clients} clients, {arrival}, sampled={sampled}")
 
             async def measure(name: str, clients: int = clients, arrival: Arrival = arrival) -> Load:
-                return await run_load(contestants[name].ask, clients, arrival)
+                return await contestants[name].measure(clients, arrival)
 
             measured = await alternate(list(contestants), settings.alternations, measure)
             shared = {"dtype": dtype, "clients": clients, "arrival": arrival, "sampled": sampled}
             rows += [shared | row for row in _rows(measured)]
     return rows
-
-
-async def _started(stack: AsyncExitStack, kind: type[Contestant], setting: Setting) -> Contestant:
-    contestant = kind(setting)
-    await contestant.start()
-    stack.push_async_callback(contestant.close)
-    await read(contestant.ask(prompts(1)[0]))  # the first request allocates
-    return contestant
 
 
 def _rows(measured: dict[str, list[Load]]) -> list[dict[str, Any]]:
