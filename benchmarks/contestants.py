@@ -1,9 +1,9 @@
 """Three ways to serve one model on this machine, each behind the same `ask`.
 
-All have the same weights, dtype and number of threads, end-of-sequence off, and stream their tokens. `Running`
-is one of them in a process of its own, as it would be deployed. The threads that compute for another one cost a
-third of a step even while they do nothing: OpenMP lets threads sleep at once where a process has more of them than
-there are CPUs.
+All have the same weights, dtype and number of threads, end-of-sequence off, and stream their tokens.
+`Running` is one of them in a process of its own, as it would be deployed. Threads that compute for another
+one cost a third of a step even while they do nothing: OpenMP lets threads sleep at once where a process has
+more of them than there are CPUs.
 """
 
 from __future__ import annotations

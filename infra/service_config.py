@@ -198,6 +198,22 @@ class StableDiffusionService(TracedService):
         return self
 
 
+class Grpc(ConfigModel):
+    """A gRPC entrance beside HTTP."""
+
+    servicer_functions: list[Annotated[str, Field(pattern=r"^[A-Za-z_][\w.]*[.:][A-Za-z_]\w*$")]] = Field(
+        min_length=1,
+        description="Import paths of the `add_..._to_server` functions that `protoc` wrote. Ray's proxies "
+        "import them by themselves, so their modules must be in the image; `codeUrl` is not enough.",
+    )
+    request_timeout_seconds: PositiveInt | None = Field(
+        default=None, description="Longest time of one call; unlimited if unset."
+    )
+    reflection: bool = Field(
+        default=False, description="Whether the entrance describes its services, as `grpcurl` wants it."
+    )
+
+
 class BringYourOwnService(Service):
     """Any Ray Serve application by its import path, in the same machinery."""
 
@@ -210,6 +226,11 @@ class BringYourOwnService(Service):
     deployments: list[dict[str, Any]] = Field(
         default_factory=list[dict[str, Any]],
         description="Ray Serve deployment settings, as in a Serve config file; unknown keys are refused.",
+    )
+    grpc: Grpc | None = Field(
+        default=None,
+        description="Port 9000 of the service, for gRPC; none if unset. It has neither TLS nor "
+        "authentication, and the namespace's network policies let nobody from outside in, as with HTTP.",
     )
 
 

@@ -15,6 +15,7 @@ from infra.service_base import ModelService, PodSize, Replicas
 from infra.service_config import (
     BringYourOwnService,
     EmbeddingsService,
+    Grpc,
     Limits,
     LlmService,
     StableDiffusionService,
@@ -67,6 +68,7 @@ _SECTIONS: tuple[tuple[str, str, type[BaseModel], type[BaseModel] | None], ...] 
         BringYourOwnService,
         ModelService,
     ),
+    ("`grpc`", "See [the example](../examples/bring-your-own/README.md#grpc).", Grpc, None),
     ("`replicas`", "", Replicas, None),
     ("`limits`", "See [security](security.md#api-keys).", Limits, None),
     ("`modelShape`", "What config.json of the model says; see [placement](placement.md).", ModelShape, None),

@@ -8,10 +8,10 @@ from typing import Any
 from infra import grace_periods, versions
 from infra.bucket_layout import RAY_SERVICE_ACCOUNT, BucketLayout
 from infra.pod_security import restricted_container_manifest
-from infra.service_config import AnyService
+from infra.service_config import AnyService, BringYourOwnService, Grpc
 from serve_apps.environment import API_KEYS_FILE_ENV
 from workloads.placement import Placement
-from workloads.serve_config import SERVE_PORT, longest_request_s
+from workloads.serve_config import GRPC_PORT, SERVE_PORT, longest_request_s
 
 # Where the API keys' secret is mounted, and its only file.
 API_KEYS_DIRECTORY = "/etc/neuron-serve/api-keys"
@@ -44,6 +44,8 @@ DATA_PLANES: dict[str, dict[str, str]] = {
     "throughput": {"RAY_SERVE_THROUGHPUT_OPTIMIZED": "1"},
     "haproxy": {"RAY_SERVE_THROUGHPUT_OPTIMIZED": "1", "RAY_SERVE_ENABLE_HA_PROXY": "1"},
 }
+
+_GRPC_ANNOTATION = "neuron-serve/grpc-servicer-functions"
 
 # A worker without a replica is given up after this long; longer than Serve's own delay before it removes
 # one, so that a lull does not cost a model load.
@@ -171,7 +173,7 @@ def _worker_group(
 def bind_to_neuron_nodes(template: dict[str, Any], instance_type: str) -> None:
     """Lead the pods of a template to Neuron nodes of the type, and let them stay there."""
     # Moving a replica costs a model load of many minutes, so Karpenter may not do it to tidy up.
-    template["metadata"]["annotations"] = {"karpenter.sh/do-not-disrupt": "true"}
+    template["metadata"].setdefault("annotations", {})["karpenter.sh/do-not-disrupt"] = "true"
     template["spec"]["nodeSelector"] = {"node.kubernetes.io/instance-type": instance_type}
     template["spec"]["tolerations"] = [
         {"key": "aws.amazon.com/neuron", "operator": "Exists", "effect": "NoSchedule"}
@@ -210,6 +212,7 @@ def _pod_template(
 ) -> dict[str, Any]:
     longest_s = longest_request_s(name, service)
     is_head = role == "head"
+    grpc = service.grpc if isinstance(service, BringYourOwnService) else None
     drain_s = grace_periods.HEAD_DRAIN_S if is_head else grace_periods.drain_s(longest_s)
     grace_s = grace_periods.HEAD_GRACE_S if is_head else grace_periods.pod_grace_s(longest_s)
     container: dict[str, Any] = {
@@ -220,7 +223,7 @@ def _pod_template(
             {"name": "RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S", "value": str(drain_s)},
             *({"name": key, "value": value} for key, value in DATA_PLANES[service.data_plane].items()),
         ],
-        "ports": _ports(role),
+        "ports": _ports(role, grpc),
         "securityContext": restricted_container_manifest(read_only_root=False),
     }
     if is_head:
@@ -235,11 +238,19 @@ def _pod_template(
         # Ray's autoscaler v2 replaces pods itself and refuses any other policy.
         spec["restartPolicy"] = "Never"
     _add_secrets(container, spec, secrets)
-    return {"metadata": {"labels": pod_labels(name, role)}, "spec": spec}
+    metadata: dict[str, Any] = {"labels": pod_labels(name, role)}
+    if grpc:
+        # Proxies that run never read the list again, so another list must be another Ray cluster.
+        metadata["annotations"] = {_GRPC_ANNOTATION: ",".join(grpc.servicer_functions)}
+    return {"metadata": metadata, "spec": spec}
 
 
-def _ports(role: str) -> list[dict[str, Any]]:
+def _ports(role: str, grpc: Grpc | None) -> list[dict[str, Any]]:
     ports = [("serve", SERVE_PORT)]
+    if grpc:
+        # KubeRay puts every port into the Service whose name begins with `serve-`
+        # (ray-operator/controllers/ray/common/service.go, tag ray-operator/v1.7.0).
+        ports.append(("serve-grpc", GRPC_PORT))
     if role == "head":
         ports += [("gcs-server", 6379), ("dashboard", 8265), ("client", 10001)]
     return [{"name": name, "containerPort": port} for name, port in ports]

@@ -12,12 +12,13 @@ from typing import Any
 from infra.config_errors import ConfigError
 from infra.grace_periods import LONGEST_REQUEST_S, PROXY_GRACE_S
 from infra.service_base import ModelService
-from infra.service_config import AnyService, BringYourOwnService, LlmService
+from infra.service_config import AnyService, BringYourOwnService, Grpc, LlmService
 from workloads.app_args import app_args
 from workloads.placement import API_CPUS, Placement
 from workloads.serve_schema import unknown_keys
 
 SERVE_PORT = 8000
+GRPC_PORT = 9000
 
 _IMPORT_PATH = "serve_apps.{}.app:build_app"
 LLM_IMPORT_PATH = _IMPORT_PATH.format("llm")
@@ -44,12 +45,14 @@ _OVERLOAD = {"status_code": 503, "retry_after_s": 1}
 def serve_config(name: str, service: AnyService, placement: Placement) -> dict[str, Any]:
     """The whole Serve config of one service, without its release id. Raises `ConfigError`."""
     http_options: dict[str, Any] = {"host": "0.0.0.0", "port": SERVE_PORT}
+    config: dict[str, Any] = {"proxy_location": "EveryNode", "http_options": http_options}
     if isinstance(service, ModelService):
         http_options["request_timeout_s"] = service.request_timeout_seconds + PROXY_GRACE_S
-        application = _model_application(name, service, placement)
+        config["applications"] = [_model_application(name, service, placement)]
     else:
-        application = _own_application(name, service)
-    config = {"proxy_location": "EveryNode", "http_options": http_options, "applications": [application]}
+        if service.grpc:
+            config["grpc_options"] = _grpc_options(service.grpc)
+        config["applications"] = [_own_application(name, service)]
     findings = list(unknown_keys(config, path=f"services.{name}"))
     if findings:
         raise ConfigError(*findings)
@@ -156,6 +159,15 @@ def _scale(service: ModelService) -> dict[str, Any]:
             "target_ongoing_requests": max(1.0, _TARGET_SLOT_USE * service.together),
             "downscale_delay_s": _DOWNSCALE_DELAY_S,
         }
+    }
+
+
+def _grpc_options(grpc: Grpc) -> dict[str, Any]:
+    return {
+        "port": GRPC_PORT,
+        "grpc_servicer_functions": grpc.servicer_functions,
+        "request_timeout_s": grpc.request_timeout_seconds,
+        "enable_reflection": grpc.reflection,
     }
 
 

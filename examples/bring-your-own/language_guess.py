@@ -1,12 +1,18 @@
 """A complete Ray Serve application: tells the language of a text by its most common words.
 
-`GET /guess?text=` answers `{"language": "fr", "share": 0.5}`, the share of words that gave it away.
+`GET /guess?text=` answers `{"language": "fr", "share": 0.5}`, the share of words that gave it away. The same
+by gRPC: `Guess`, and `Watch`, which guesses anew after every word (language_guess.proto).
 """
 
+from collections.abc import Iterator
+
+import grpc
 from fastapi import FastAPI, HTTPException
+from language_guess_pb2 import GuessReply, GuessRequest
 from pydantic import BaseModel, ConfigDict, Field
 from ray import serve
 from ray.serve import Application
+from ray.serve.grpc_util import RayServegRPCContext
 
 COMMON_WORDS = {
     "de": {"der", "die", "das", "und", "ist", "nicht", "ein", "eine", "zu", "mit", "ich", "wo"},
@@ -38,15 +44,40 @@ class Guesser:
     @api.get("/guess")
     def guess(self, text: str) -> dict[str, str | float]:
         """The language whose common words make up the largest share of the text."""
-        words = text.lower().split()
+        try:
+            language, share = self._best(text.lower().split())
+        except ValueError as error:
+            raise HTTPException(422, str(error)) from None
+        return {"language": language, "share": share}
+
+    # Ray calls the method that has the name of the remote procedure.
+
+    def Guess(self, request: GuessRequest, grpc_context: RayServegRPCContext) -> GuessReply:  # noqa: N802
+        """The same."""
+        try:
+            language, share = self._best(request.text.lower().split())
+        except ValueError as error:
+            grpc_context.set_code(grpc.StatusCode.INVALID_ARGUMENT)
+            grpc_context.set_details(str(error))
+            return GuessReply()
+        return GuessReply(language=language, share=share)
+
+    def Watch(self, request: GuessRequest) -> Iterator[GuessReply]:  # noqa: N802
+        """The guess after each word, from the first number of words that will do."""
+        words = request.text.lower().split()
+        for count in range(self._min_words, len(words) + 1):
+            language, share = self._best(words[:count])
+            yield GuessReply(language=language, share=share)
+
+    def _best(self, words: list[str]) -> tuple[str, float]:
         if len(words) < self._min_words:
-            raise HTTPException(422, f"text has {len(words)} words, {self._min_words} are needed")
+            raise ValueError(f"text has {len(words)} words, {self._min_words} are needed")
         shares = {
             language: sum(word in common for word in words) / len(words)
             for language, common in self._words.items()
         }
         best = max(shares, key=shares.__getitem__)
-        return {"language": best, "share": round(shares[best], 2)}
+        return best, round(shares[best], 2)
 
     @api.get("/health")
     def health(self) -> dict[str, str]:

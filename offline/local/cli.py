@@ -30,6 +30,9 @@ def add_commands(subparsers: Subparsers) -> None:
     for name, port in (("api", 8000), ("ui", 7860)):
         run.add_argument(f"--{name}-host", default=_LOOPBACK, metavar="ADDRESS", help=default)
         run.add_argument(f"--{name}-port", default=port, type=_port, metavar="PORT", help=default)
+    run.add_argument(
+        "--grpc-port", type=_port, metavar="PORT", help="of gRPC, for a service that has it (default: none)"
+    )
     run.add_argument("--dashboard-port", default=8265, type=_port, metavar="PORT", help=f"of Ray {default}")
     run.add_argument(
         "--ha", action="store_true", help="with two workers and Redis, to be hurt: make hurt ARGS=head"
@@ -86,6 +89,8 @@ def _run(args: argparse.Namespace) -> int:
         state_dir=_state_dir(args),
         ha=args.ha,
         stack_file=args.stack_file and args.stack_file.resolve(),
+        # Ray knows no other address for it.
+        grpc=Endpoint("0.0.0.0", args.grpc_port, "--grpc-port") if args.grpc_port else None,
     )
     return detached.start(options) if args.detach else runner.run(options)
 

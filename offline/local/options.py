@@ -17,7 +17,8 @@ class RunOptions:
     """`service` is needed where the stack has several. `state_dir` holds the state and logs of the run.
 
     `ha`: with a second worker, a store for the head's state and a way in that knows which workers are well.
-    `stack_file` is read in place of the project's own; what lies beside it can be imported.
+    `stack_file` is read in place of the project's own; what lies beside it can be imported. `grpc` is where
+    the service's gRPC entrance listens, if it is to have one here.
     """
 
     project_dir: Path
@@ -29,6 +30,7 @@ class RunOptions:
     state_dir: Path
     ha: bool = False
     stack_file: Path | None = None
+    grpc: Endpoint | None = None
 
     @property
     def code_dirs(self) -> list[Path]:
@@ -38,6 +40,7 @@ class RunOptions:
     def exposed(self, *, api_has_keys: bool) -> list[str]:
         """What other machines could use without a key; empty as long as everything is on loopback."""
         open_ones = {"chat page": self.ui} | ({} if api_has_keys else {"API": self.api})
+        open_ones |= {"gRPC entrance": self.grpc} if self.grpc else {}
         return [
             f"the {name} on {endpoint.host}:{endpoint.port} is open to everybody who reaches this machine"
             for name, endpoint in open_ones.items()
@@ -61,17 +64,24 @@ class RunOptions:
         arguments += ["--dashboard-port", str(self.dashboard.port)]
         arguments += ["--stack-file", str(self.stack_file)] if self.stack_file else ["--stack", self.stack]
         arguments += ["--service", self.service] if self.service else []
+        arguments += ["--grpc-port", str(self.grpc.port)] if self.grpc else []
         return arguments + (["--ha"] if self.ha else [])
 
     def endpoints(self, *, with_chat_page: bool) -> dict[str, Endpoint]:
         """What users talk to, by its name for people."""
         page = {"chat page": self.ui} if with_chat_page else {}
-        return {"API": self.api, **page, "Ray dashboard": self.dashboard}
+        grpc = {"gRPC entrance": self.grpc} if self.grpc else {}
+        return {"API": self.api, **grpc, **page, "Ray dashboard": self.dashboard}
+
+
+def address(endpoint: Endpoint) -> str:
+    """Where a client on this machine reaches the endpoint, `host:port`."""
+    return f"{'127.0.0.1' if endpoint.host == '0.0.0.0' else endpoint.host}:{endpoint.port}"
 
 
 def url(endpoint: Endpoint) -> str:
-    """Where a client on this machine reaches the endpoint."""
-    return f"http://{'127.0.0.1' if endpoint.host == '0.0.0.0' else endpoint.host}:{endpoint.port}"
+    """The same for HTTP."""
+    return f"http://{address(endpoint)}"
 
 
 def default_state_dir(project_dir: Path, stack: str) -> Path:

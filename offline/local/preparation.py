@@ -95,6 +95,7 @@ def make_plan(
         service.worker,
         host=options.api.host,
         port=options.api.port,
+        grpc_port=options.grpc.port if options.grpc else None,
         limits_of=lambda model: _limits(prepare(model)),
     )
     found = [_model(application) for application in serve_config["applications"]]

@@ -54,11 +54,12 @@ class RayCluster:
         self._dashboard = (dashboard_host, dashboard_port)
         self.workers = workers
         self.hosts = hosts or Loopback((HEAD, *workers))
-        count = 2 + 2 * (1 + len(workers))
+        count = 2 + 3 * (1 + len(workers))
         self._gcs_port, self._client_port, *ports = free_ports(count, "127.0.0.1")
         nodes = (HEAD, *workers)
-        self._agent_ports = dict(zip(nodes, ports, strict=False))
-        self._proxy_ports = dict(zip(nodes, ports[len(nodes) :], strict=True))
+        self._agent_ports, self._proxy_ports, self._grpc_ports = (
+            dict(zip(nodes, ports[place::3], strict=True)) for place in range(3)
+        )
         # Short, because sockets lie in it and their paths may have 107 bytes at most.
         self.directory = Path(tempfile.mkdtemp(prefix="neuron-serve-", dir="/tmp"))
         self.store: Store | None = None
@@ -123,7 +124,12 @@ class RayCluster:
             f"--num-gpus={shape.gpus}",
             f"--resources={json.dumps(shape.resources)}",
         ]
-        env = {**shape.env, "RAY_SERVE_WORKER_PROXY_HTTP_PORT": str(self._proxy_ports[name])}
+        # The head's proxy has the ports of the Serve config.
+        env = {
+            **shape.env,
+            "RAY_SERVE_WORKER_PROXY_HTTP_PORT": str(self._proxy_ports[name]),
+            "RAY_SERVE_WORKER_PROXY_GRPC_PORT": str(self._grpc_ports[name]),
+        }
         if self.store:
             env["RAY_gcs_rpc_server_reconnect_timeout_s"] = str(_RECONNECT_TIMEOUT_S)
         return self._command(name, options, env)

@@ -85,11 +85,13 @@ class Summary:
     api_keys_file: Path | None
     logs: Path
     stop: str
+    grpc: str | None = None
 
     def text(self) -> str:
         """The block at the end of a start, with commands to copy."""
         rows = [
             ("API", f"{self.api_url}/v1" if self.model else self.api_url),
+            ("gRPC", self.grpc),
             ("Chat page", self.ui_url),
             ("Ray dashboard", f"{self.dashboard_url}  (it asks for the token in {self.token_file})"),
             ("Model", self.model.served_name if self.model else None),

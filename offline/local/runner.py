@@ -14,7 +14,7 @@ from offline.ha.spares import TRY, WORKERS, with_spares
 from offline.ha.store import PRIMARY, Store, find_server
 from offline.local.errors import LocalRunError
 from offline.local.first_answer import ask
-from offline.local.options import RunOptions, url
+from offline.local.options import RunOptions, address, url
 from offline.local.parts import Parts
 from offline.local.ports import conflicts
 from offline.local.preparation import LocalModel, Plan, make_plan, model_cache, pick_service
@@ -59,6 +59,11 @@ def run(options: RunOptions) -> int:
             directory.clean_up(leftover)
         directory.forget_logs()
         if options.ha:
+            if options.grpc:
+                raise OfflineError(
+                    f"--grpc-port {options.grpc.port}: the entrance of a run with --ha passes on HTTP alone; "
+                    "leave one of the two out"
+                )
             find_server()
         findings = conflicts(options.endpoints(with_chat_page=True))
         if findings:
@@ -156,7 +161,10 @@ class LocalRun:
             cluster.store = Store(directory.store, "127.0.0.1")
         self._state.ray_directory = str(cluster.directory)
         endpoints = options.endpoints(with_chat_page=plan.model is not None and plan.model.has_page)
-        self._state.urls = {name: url(endpoint) for name, endpoint in endpoints.items()}
+        self._state.urls = {
+            name: address(endpoint) if endpoint is options.grpc else url(endpoint)
+            for name, endpoint in endpoints.items()
+        }
         self._supervisor.save()
         return cluster, RayApi(url(options.dashboard), token)
 
@@ -253,6 +261,7 @@ class LocalRun:
             token_file=directory.ray_token,
             api_keys_file=directory.api_keys if self._api_key else None,
             logs=directory.logs,
+            grpc=address(options.grpc) if options.grpc else None,
             stop=f"{options.command('local-stop')}, or Ctrl-C if it runs in the foreground",
         )
 

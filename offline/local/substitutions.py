@@ -93,6 +93,7 @@ def adapt(
     *,
     host: str,
     port: int,
+    grpc_port: int | None,
     limits_of: Callable[[str], ModelLimits],
 ) -> tuple[dict[str, Any], list[Substitution]]:
     """The config to deploy here, and every difference from the stack's.
@@ -101,7 +102,7 @@ def adapt(
     `OfflineError` for a deployment of which not even one replica fits the worker.
     """
     config = copy.deepcopy(dict(serve_config))
-    found = _set_http_address(config, host, port)
+    found = [*_set_http_address(config, host, port), *_set_grpc_port(config, grpc_port)]
     for application in config["applications"]:
         found += _use_code_of_this_checkout(application)
         if application["import_path"] == LLM_IMPORT_PATH:
@@ -134,6 +135,24 @@ def _set_http_address(config: dict[str, Any], host: str, port: int) -> list[Subs
             found.append(Substitution(f"http {key}", str(was), str(value), "the address asked for"))
             options[key] = value
     return found
+
+
+def _set_grpc_port(config: dict[str, Any], port: int | None) -> list[Substitution]:
+    options = config.get("grpc_options")
+    if options is None:
+        if port is not None:
+            raise OfflineError(
+                f"--grpc-port {port}: the service has no gRPC entrance; leave the option out, or set the key "
+                "grpc of a service of your own"
+            )
+        return []
+    was = str(options["port"])
+    if port is None:
+        del config["grpc_options"]
+        why = "Ray opens it on every address of this machine; --grpc-port PORT has it all the same"
+        return [Substitution("grpc port", was, "none", why)]
+    options["port"] = port
+    return [] if was == str(port) else [Substitution("grpc port", was, str(port), "the port asked for")]
 
 
 def _use_code_of_this_checkout(application: dict[str, Any]) -> list[Substitution]:

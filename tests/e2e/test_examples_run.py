@@ -10,11 +10,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import grpc
 import httpx
 import numpy as np
 import pytest
 from PIL import Image
 
+from offline.local.ports import free_ports
 from offline.local.state import StateDirectory
 from tests.e2e.conftest import ROOT, Stack
 
@@ -23,11 +25,11 @@ LLMS = [("mistral-7b", "mistral-7b"), ("llama-3-8b", "throughput"), ("gemma-2b",
 
 
 @contextmanager
-def running(example: str, service: str, state_dir: Path) -> Iterator[tuple[Stack, str]]:
+def running(example: str, service: str, state_dir: Path, *options: str) -> Iterator[tuple[Stack, str]]:
     """The example's service, and what the run printed."""
     stack = Stack.on_free_ports(state_dir)
     file = f"--stack-file={EXAMPLES / example / f'Pulumi.{example}.yaml'}"
-    started = stack.offline(*stack.run_arguments, file, f"--service={service}", "--detach")
+    started = stack.offline(*stack.run_arguments, file, f"--service={service}", *options, "--detach")
     try:
         assert started.returncode == 0, started.stdout + started.stderr
         yield stack, started.stdout
@@ -104,12 +106,30 @@ def test_an_embedding_model_puts_like_beside_like(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_an_application_of_your_own_runs_from_beside_its_stack_file(tmp_path: Path) -> None:
-    with running("bring-your-own", "language-guess", tmp_path) as (stack, _):
+def test_an_application_of_your_own_runs_from_beside_its_stack_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(EXAMPLES / "bring-your-own")
+    from language_guess_pb2 import GuessRequest
+    from language_guess_pb2_grpc import LanguageGuessStub
+
+    [port] = free_ports(1, "127.0.0.1")
+    with running("bring-your-own", "language-guess", tmp_path, f"--grpc-port={port}") as (stack, printed):
         address = f"http://127.0.0.1:{stack.api_port}/guess"
         answer = httpx.get(address, params={"text": "where is the cat"})
         assert answer.json() == {"language": "en", "share": 0.75}
         assert httpx.get(address, params={"text": "le"}).status_code == 422
+        assert f"the gRPC entrance on 0.0.0.0:{port} is open to everybody" in printed
+        with grpc.insecure_channel(f"127.0.0.1:{port}") as channel:
+            stub = LanguageGuessStub(channel)
+            reply = stub.Guess(GuessRequest(text="where is the cat"), timeout=60)
+            assert (reply.language, reply.share) == ("en", 0.75)
+            guesses = stub.Watch(GuessRequest(text="le the cat is"), timeout=60)
+            assert [guess.language for guess in guesses] == ["en", "en", "en"]
+            with pytest.raises(grpc.RpcError) as refused:
+                stub.Guess(GuessRequest(text="le"), timeout=60)
+            assert refused.value.code() == grpc.StatusCode.INVALID_ARGUMENT
+            assert refused.value.details() == "text has 1 words, 2 are needed"
 
 
 def png_size(png: bytes) -> tuple[int, int]:

@@ -69,3 +69,13 @@ def test_the_curl_command_survives_a_shell() -> None:
     assert words[0] == "http://127.0.0.1:8000/v1/chat/completions"
     assert json.loads(words[words.index("-d") + 1])["model"] == "it's/a model"
     assert "Authorization: Bearer $(cat '/a state/api-keys')" in words
+
+
+def test_a_grpc_entrance_is_open_to_all_and_is_said_to_be() -> None:
+    opened = dataclasses.replace(OPTIONS, grpc=Endpoint("0.0.0.0", 9000, "--grpc-port"))
+    [warning] = opened.exposed(api_has_keys=True)
+    assert "the gRPC entrance on 0.0.0.0:9000 is open to everybody" in warning
+    assert "gRPC entrance" in opened.endpoints(with_chat_page=True)
+    arguments = opened.run_arguments()
+    assert arguments[arguments.index("--grpc-port") + 1] == "9000"
+    assert "--grpc-port" not in OPTIONS.run_arguments()

@@ -41,10 +41,15 @@ def image_service() -> LocalService:
 
 
 def adapted(
-    local: LocalService, limits: ModelLimits = ROOMY
+    local: LocalService, limits: ModelLimits = ROOMY, grpc_port: int | None = None
 ) -> tuple[dict[str, Any], dict[str, Substitution]]:
     config, found = adapt(
-        local.serve_config, local.worker, host="127.0.0.1", port=8000, limits_of=lambda _: limits
+        local.serve_config,
+        local.worker,
+        host="127.0.0.1",
+        port=8000,
+        grpc_port=grpc_port,
+        limits_of=lambda _: limits,
     )
     return config, {substitution.what: substitution for substitution in found}
 
@@ -165,7 +170,26 @@ def test_the_local_model_is_not_asked_for_where_it_is_not_needed() -> None:
         raise AssertionError(f"{model} was prepared for nothing")
 
     local = service(CPU)
-    adapt(local.serve_config, local.worker, host="127.0.0.1", port=8000, limits_of=never)
+    adapt(local.serve_config, local.worker, host="127.0.0.1", port=8000, grpc_port=None, limits_of=never)
+
+
+# --- gRPC ----------------------------------------------------------------------------------------------
+
+
+def test_grpc_is_left_out_unless_a_port_is_asked_for() -> None:
+    own = service(OWN, grpc={"servicerFunctions": ["stubs.add_X_to_server"]})
+    config, found = adapted(own)
+    assert "grpc_options" not in config
+    assert (found["grpc port"].was, found["grpc port"].becomes) == ("9000", "none")
+    config, found = adapted(own, grpc_port=9001)
+    assert config["grpc_options"]["port"] == 9001
+    assert found["grpc port"].becomes == "9001"
+    assert "grpc port" not in adapted(own, grpc_port=9000)[1]
+
+
+def test_a_port_for_grpc_that_the_service_has_not_is_refused() -> None:
+    with pytest.raises(OfflineError, match=r"--grpc-port 9000: the service has no gRPC entrance; leave"):
+        adapted(service(CPU), grpc_port=9000)
 
 
 # --- replicas ------------------------------------------------------------------------------------------
