@@ -103,14 +103,16 @@ class EngineClient:
                             silence_s = math.inf  # what the client has seen cannot be computed again
                     elif not isinstance(event, Alive):
                         last = event  # kept back until the call has ended, or closing would cancel it
+                        silence_s = self._silence_s
             except (asyncio.CancelledError, GeneratorExit):
                 response.cancel()
                 raise
             except asyncio.TimeoutError:
                 response.cancel()
-                if time.monotonic() < deadline:
-                    raise _EngineSilentError from None
-                raise
+                if last is None:  # otherwise the answer is whole, and only the end of the call did not come
+                    if time.monotonic() < deadline:
+                        raise _EngineSilentError from None
+                    raise
         if last is None or (isinstance(last, Failed) and last.kind == "engine_gone"):
             raise EngineLostError
         yield last

@@ -120,6 +120,13 @@ async def test_a_whole_answer_that_stops_coming_is_computed_again() -> None:
 
 
 @pytest.mark.parametrize("streamed", [True, False])
+async def test_an_answer_that_is_whole_is_given_even_if_the_call_never_ends(streamed: bool) -> None:
+    handle = ScriptedHandle((*WHOLE, FOR_EVER), WHOLE)
+    assert await read(handle, streamed=streamed) == list(WHOLE)
+    assert [response.cancelled for response in handle.responses] == [True]
+
+
+@pytest.mark.parametrize("streamed", [True, False])
 async def test_an_engine_that_takes_its_time_is_waited_for(streamed: bool) -> None:
     patient = (NOT_FOR_LONG, *(Alive(), NOT_FOR_LONG) * 4, *WHOLE)
     assert await read(ScriptedHandle(patient), streamed=streamed) == list(WHOLE)
