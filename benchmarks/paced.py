@@ -1,4 +1,8 @@
-"""A runner whose every step takes the same time, so that only what is around it differs."""
+"""A runner whose every step takes the same time, so that only what is around it differs.
+
+As with transformers-neuronx, a prefill is of one prompt. If one of eight took as long, clients that begin
+together would get their slots for an eighth of the price of others.
+"""
 
 from __future__ import annotations
 
@@ -23,8 +27,8 @@ class PacedRunner:
             slots=_SLOTS,
             max_len=_MAX_LEN,
             max_prompt=_MAX_LEN - 1,
-            prefill_rows=_SLOTS,
-            prefill_tokens=_SLOTS * _MAX_LEN,
+            prefill_rows=1,
+            prefill_tokens=_MAX_LEN,
             sampling="host",
         )
         self._prompts: dict[int, Sequence[int]] = {}
