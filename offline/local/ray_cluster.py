@@ -71,8 +71,7 @@ class RayCluster:
             "RAY_USAGE_STATS_ENABLED": "0",
             # Ray runs replicas at niceness 15, where they starve beside a browser or a test run.
             "RAY_worker_niceness": "0",
-            # Python processes in reserve, one a CPU: nothing here would use them.
-            "RAY_enable_worker_prestart": "0",
+            # No Python processes in reserve for drivers: nothing here would use them.
             "RAY_prestart_worker_first_driver": "0",
         }
         self._starts: Counter[str] = Counter()
@@ -127,6 +126,9 @@ class RayCluster:
         # The head's proxy has the ports of the Serve config.
         env = {
             **shape.env,
+            # One process a CPU loads what each replica needs while the head still starts.
+            "RAY_enable_worker_prestart": "1",
+            "RAY_preload_python_modules": "ray.serve._private.replica",
             "RAY_SERVE_WORKER_PROXY_HTTP_PORT": str(self._proxy_ports[name]),
             "RAY_SERVE_WORKER_PROXY_GRPC_PORT": str(self._grpc_ports[name]),
         }

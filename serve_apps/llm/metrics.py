@@ -11,12 +11,14 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ray.serve.metrics import Counter, Gauge, Histogram
 
 from serve_apps.llm.engine import Engine, EngineStats
-from serve_apps.request_log import RequestRecord
+
+if TYPE_CHECKING:
+    from serve_apps.request_log import RequestRecord  # HTTP, which an engine's replica does without
 
 logger = logging.getLogger(__name__)
 

@@ -83,3 +83,11 @@ def test_describing_an_engine_imports_neither_torch_nor_transformers() -> None:
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, env=os.environ)
     assert (done.stdout, done.stderr) == ("[]\n", "")
+
+
+def test_a_replica_of_the_engine_imports_no_openai_client() -> None:
+    script = (
+        "import sys, serve_apps.llm.app, serve_apps.llm.factory, serve_apps.llm.metrics\n"
+        "sys.exit('openai' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", script], check=False).returncode == 0
