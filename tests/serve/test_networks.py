@@ -99,14 +99,28 @@ def test_what_is_no_plain_llama_is_left_to_transformers(config: Any, kind: type[
 
 
 @needs_onednn
-@pytest.mark.parametrize("rows", [1, 2, 8, 33])
-@pytest.mark.parametrize("columns", [48, 2**19])  # one block, and several
+@pytest.mark.parametrize("rows", [1, 2, 3, 8, 33])
+@pytest.mark.parametrize("outputs", [5, 48, 101])  # oneDNN takes none of them, all of them, and most
 @torch.inference_mode()
-def test_widened_products_equal_those_in_float32_rounded_once(rows: int, columns: int) -> None:
-    weight = torch.randn(5, columns).bfloat16()
-    x = torch.randn(rows, columns).bfloat16()
+def test_widened_products_equal_those_in_float32_rounded_once(rows: int, outputs: int) -> None:
+    weight, x = torch.randn(outputs, 96).bfloat16(), torch.randn(rows, 96).bfloat16()
     exact = F.linear(x.double(), weight.double())
     torch.testing.assert_close(WidenedLinear(weight)(x).double(), exact, rtol=2**-7, atol=2**-7)
+
+
+@torch.inference_mode()
+def test_without_mixed_products_torchs_own_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> torch.Tensor:
+        raise RuntimeError("could not create a primitive descriptor")
+
+    monkeypatch.setattr(linear, "lacks_bfloat16", lambda: True)
+    monkeypatch.setattr(linear, "_product", refuse)
+    linear._has_mixed_product.cache_clear()
+    weight, x = torch.randn(48, 96).bfloat16(), torch.randn(8, 96).bfloat16()
+    try:
+        assert torch.equal(best_linear(weight)(x), F.linear(x, weight))
+    finally:
+        linear._has_mixed_product.cache_clear()
 
 
 @needs_onednn

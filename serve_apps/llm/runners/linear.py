@@ -7,8 +7,8 @@ torch's own product is the fall-back. The two others:
   `torch.compile` puts in the place of `nn.Linear` on a CPU
   (https://github.com/pytorch/pytorch/blob/main/torch/_inductor/fx_passes/mkldnn_fusion.py, 2026-11).
 * `WidenedLinear` is for bfloat16 on a CPU without instructions for it, where torch computes every row by
-  itself. The weights stay bfloat16 in memory; block after block is widened to float32 in a buffer that fits
-  the cache, and the result is rounded once, as hardware with bfloat16 instructions does it.
+  itself. The rows are widened to float32 and oneDNN multiplies them with the weights as they are, so that
+  the result is rounded once, as hardware with bfloat16 instructions does it.
 
 torch's own product of float32 is MKL's, which is slower for few rows (AVX2, two cores, 8 rows, torch 2.15,
 2026-11: 1.3 to 2 times in a decode step), and as fast for a prompt.
@@ -16,15 +16,17 @@ torch's own product of float32 is MKL's, which is slower for few rows (AVX2, two
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Iterator
+from functools import cache
 
 import torch
 import torch.nn.functional as F  # noqa: N812 - the name that torch's own documentation uses
 from torch import nn
 
-_SCRATCH_ELEMENTS = 2**21  # 8 MiB of float32: fits a last-level cache, and makes few blocks of a matrix
 _TYPICAL_ROWS = 8  # what the layout is chosen for; any other number works
+# oneDNN refuses float32 rows with bfloat16 weights unless the outputs are a multiple of 8 (AVX2, torch 2.15,
+# found by trying); 16 is a vector of AVX-512.
+_OUTPUTS_STEP = 16
+_ROWS_OF_TORCH = 2  # so few are fastest with torch's own product of bfloat16
 
 
 def best_linear(weight: torch.Tensor, *, shared: bool = False) -> nn.Module:
@@ -36,7 +38,7 @@ def best_linear(weight: torch.Tensor, *, shared: bool = False) -> nn.Module:
     if weight.device.type != "cpu":
         return _PlainLinear(weight)
     if weight.dtype == torch.bfloat16 and lacks_bfloat16():
-        return WidenedLinear(weight)
+        return WidenedLinear(weight) if _has_mixed_product() else _PlainLinear(weight)
     if weight.dtype in (torch.float32, torch.bfloat16) and _has_onednn():
         return OneDnnLinear(weight if shared else _packed(weight))
     return _PlainLinear(weight)
@@ -81,31 +83,32 @@ def _product(x: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
     return torch.ops.mkldnn._linear_pointwise(x, weight, None, "none", [], "")
 
 
-_of_thread = threading.local()  # an engine has one thread, a process may have several engines
-
-
-def _scratch_of_this_thread() -> torch.Tensor:
-    if not hasattr(_of_thread, "scratch"):
-        _of_thread.scratch = torch.empty(_SCRATCH_ELEMENTS)
-    return _of_thread.scratch
+@cache
+def _has_mixed_product() -> bool:
+    """Whether oneDNN multiplies float32 rows with bfloat16 weights on this CPU."""
+    rows, weight = torch.zeros(_TYPICAL_ROWS, _OUTPUTS_STEP), torch.zeros(_OUTPUTS_STEP, _OUTPUTS_STEP)
+    try:
+        _product(rows, weight.bfloat16())
+    except RuntimeError:  # "could not create a primitive descriptor"
+        return False
+    return True
 
 
 class WidenedLinear(nn.Module):
-    """bfloat16 weights, multiplied as float32."""
+    """bfloat16 weights, multiplied with rows of float32."""
 
     def __init__(self, weight: torch.Tensor) -> None:
         super().__init__()
         self.weight = nn.Buffer(weight)
+        self._even = len(weight) - len(weight) % _OUTPUTS_STEP
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """See `best_linear`."""
-        if len(x) == 1:
-            return F.linear(x, self.weight)  # torch's kernel for a single row is the fastest there is
+        if len(x) <= _ROWS_OF_TORCH:
+            return F.linear(x, self.weight)
         wide = x.float()
-        return torch.cat([_product(wide, block).to(x.dtype) for block in self._widened_blocks()], dim=-1)
-
-    def _widened_blocks(self) -> Iterator[torch.Tensor]:
-        """The weight in float32, some of its rows at a time; each block is gone when the next one comes."""
-        scratch = _scratch_of_this_thread()
-        for block in self.weight.split(len(scratch) // self.weight.shape[1]):
-            yield scratch[: block.numel()].view(block.shape).copy_(block)
+        most = _product(wide, self.weight[: self._even])
+        if self._even == len(self.weight):
+            return most.to(x.dtype)
+        rest = F.linear(wide, self.weight[self._even :].float())
+        return torch.cat([most, rest], dim=-1).to(x.dtype)
