@@ -24,7 +24,7 @@ class Server:
 
     model_dir: str
     port: int
-    data_plane: str = "default"
+    data_plane: str = "throughput"
     stream_interval_ms: int = 0
     dtype: str | None = None
     threads: int = 1

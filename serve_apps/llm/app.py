@@ -24,13 +24,7 @@ from ray.serve.handle import DeploymentHandle
 
 from serve_apps.llm.args import LlmArgs
 from serve_apps.llm.engine import Alive, Engine, EngineStats, Event, GenerationRequest
-from serve_apps.replica import (
-    API_MAX_ONGOING_REQUESTS,
-    HEALTH_CHECK_PERIOD_S,
-    ApiReplica,
-    loading,
-    log_with_ray,
-)
+from serve_apps.replica import API_MAX_ONGOING_REQUESTS, HEALTH_CHECK_PERIOD_S, ApiReplica, log_with_ray
 
 # How often a replica looks whether its own engine still works, and how long a broken one goes on, so that
 # requests in flight learn of the failure from the engine and not from a closed connection.
@@ -67,11 +61,10 @@ class EngineDeployment:
 
     async def __init__(self, args: LlmArgs, build: BuildEngine) -> None:
         log_with_ray()
-        with loading():
-            from serve_apps.llm.metrics import report
+        from serve_apps.llm.metrics import report
 
-            self._engine = await asyncio.to_thread(build, args)
-            await self._engine.start()
+        self._engine = await asyncio.to_thread(build, args)
+        await self._engine.start()
         self._watch = asyncio.create_task(_end_with(self._engine))
         self._reporting = asyncio.create_task(report(self._engine, args.served_name))
 

@@ -11,13 +11,7 @@ from ray import serve
 from ray.serve import Application
 from ray.serve.handle import DeploymentHandle
 
-from serve_apps.replica import (
-    API_MAX_ONGOING_REQUESTS,
-    HEALTH_CHECK_PERIOD_S,
-    ApiReplica,
-    loading,
-    log_with_ray,
-)
+from serve_apps.replica import API_MAX_ONGOING_REQUESTS, HEALTH_CHECK_PERIOD_S, ApiReplica, log_with_ray
 from serve_apps.stable_diffusion.args import StableDiffusionArgs
 from serve_apps.stable_diffusion.painting import Painting
 
@@ -35,10 +29,9 @@ class EngineDeployment:
 
     async def __init__(self, args: StableDiffusionArgs) -> None:
         log_with_ray()
-        with loading():
-            from serve_apps.stable_diffusion.painter import build_painter
+        from serve_apps.stable_diffusion.painter import build_painter
 
-            self._painter = await asyncio.to_thread(build_painter, args)
+        self._painter = await asyncio.to_thread(build_painter, args)
         self._painting = ThreadPoolExecutor(1, thread_name_prefix="paint")
 
     async def paint(self, painting: Painting) -> bytes:

@@ -28,6 +28,14 @@ def test_head_and_workers_get_the_same_modes(base: dict[str, Any], data_plane: s
         assert serve_modes(group["template"]["spec"]["containers"][0]) == DATA_PLANES[data_plane]
 
 
+@pytest.mark.parametrize(("base", "usual"), [(CPU, "throughput"), (OWN, "default")])
+def test_only_apps_of_ones_own_keep_their_handlers_off_the_event_loop(
+    base: dict[str, Any], usual: str
+) -> None:
+    cluster = plan(base).spec["rayClusterConfig"]
+    assert serve_modes(cluster["headGroupSpec"]["template"]["spec"]["containers"][0]) == DATA_PLANES[usual]
+
+
 def test_ray_knows_every_mode() -> None:
     assert {name for modes in DATA_PLANES.values() for name in modes} <= set(vars(constants))
 

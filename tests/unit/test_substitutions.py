@@ -16,6 +16,7 @@ from offline.local.preparation import pick_service
 from offline.local.substitutions import LOCAL_MODEL, ModelLimits, Substitution, adapt, share_one_machine
 from serve_apps.model_tiny import TINY_STABLE_DIFFUSION
 from tests.unit.plans import CPU, NEURON, OWN, SECRETS, plan
+from workloads.ray_cluster import DATA_PLANES
 from workloads.service_plan import plan_service
 
 CODE_URL = "s3://bucket/code.zip"
@@ -270,5 +271,5 @@ def test_haproxy_needs_a_machine_for_each_node(data_plane: str, replaced: int) -
     local, found = share_one_machine(service(CPU, dataPlane=data_plane))
     assert [substitution.what for substitution in found] == ["data plane"] * replaced
     for env in (local.head_env, local.worker.env):
-        assert "RAY_SERVE_ENABLE_HA_PROXY" not in env
-        assert ("RAY_SERVE_THROUGHPUT_OPTIMIZED" in env) == (data_plane != "default")
+        modes = {key: value for key, value in env.items() if key.startswith("RAY_SERVE_")}
+        assert modes == DATA_PLANES["throughput" if replaced else data_plane]
