@@ -11,7 +11,6 @@ from hypothesis import settings
 from serve_apps.environment import MODEL_CACHE_ENV
 from serve_apps.model_tiny import TINY_STABLE_DIFFUSION
 from serve_apps.models import resolve, resolve_pipeline
-from workloads.ray_cluster import DATA_PLANES
 
 # An example that takes long says more of the machine, which others use too, than of the code.
 settings.register_profile("unhurried", deadline=None)
@@ -19,9 +18,6 @@ settings.load_profile("unhurried")
 
 # As the engine does, but for torch in the tests' own process, and before anything imports it.
 os.environ.setdefault("GOMP_SPINCOUNT", "10000")
-
-# As in the clusters of this project's apps, before anything imports Ray Serve.
-os.environ |= DATA_PLANES["throughput"]
 
 # Converting takes half a minute, so tests share the model with `make local`.
 os.environ.setdefault(MODEL_CACHE_ENV, str(Path(__file__).parent.parent / ".cache" / "models"))

@@ -15,6 +15,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from offline.local.ports import free_ports
 from tests.neuron.conftest import SITE
+from tests.serve.ray_app import as_in_a_cluster
 from tests.waiting import wait_until
 
 MODEL = "smollm2-135m"
@@ -54,7 +55,7 @@ def application(model_dir: Path, name: str, sampling: str) -> dict[str, Any]:
 def url(model_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """Two applications on one node: `/host` samples on the host, `/device` on the device."""
     with pytest.MonkeyPatch.context() as environment:
-        environment.setenv("RAY_AUTH_MODE", "disabled")
+        as_in_a_cluster(environment)
         environment.setenv("PYTHONPATH", f"{ROOT}:{SITE}")
         environment.setenv("NEURON_COMPILE_CACHE_URL", str(tmp_path_factory.mktemp("compile-cache")))
         import ray

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -10,14 +11,27 @@ from typing import Any
 import pytest
 
 from offline.local.ports import free_ports
+from workloads.ray_cluster import DATA_PLANES
+
+ROOT = Path(__file__).parents[2]
+
+
+def as_in_a_cluster(environment: pytest.MonkeyPatch) -> None:
+    """What Ray starts from here on does without a token and has the modes of this project's apps.
+
+    Serve reads its modes when it is imported: this process, a plain driver, has imported it before.
+    """
+    importlib.import_module("ray.serve")
+    modes = DATA_PLANES["throughput"]
+    for name, value in {**modes, "RAY_AUTH_MODE": "disabled", "PYTHONPATH": str(ROOT)}.items():
+        environment.setenv(name, value)
 
 
 @contextmanager
 def on_ray(build_app: Callable[[], Any]) -> Iterator[str]:
     """Serve what `build_app` builds, on two CPUs; yields its address."""
     with pytest.MonkeyPatch.context() as environment:
-        environment.setenv("RAY_AUTH_MODE", "disabled")
-        environment.setenv("PYTHONPATH", str(Path(__file__).parents[2]))
+        as_in_a_cluster(environment)
         import ray
         from ray import serve
 

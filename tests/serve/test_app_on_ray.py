@@ -22,6 +22,7 @@ from offline.local.ports import free_ports
 from serve_apps.environment import API_KEYS_FILE_ENV
 from serve_apps.llm.engine import EngineStats
 from tests.serve import observed
+from tests.serve.ray_app import as_in_a_cluster
 from tests.waiting import wait_until
 
 MODEL = "smollm2-135m"
@@ -112,8 +113,7 @@ def app(model_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[D
     keys_file = tmp_path_factory.mktemp("keys") / "keys"
     keys_file.write_text(f"{KEY}\n")
     with pytest.MonkeyPatch.context() as environment:
-        environment.setenv("RAY_AUTH_MODE", "disabled")
-        environment.setenv("PYTHONPATH", str(Path(__file__).parents[2]))
+        as_in_a_cluster(environment)
         environment.setenv(API_KEYS_FILE_ENV, str(keys_file))
         import ray
 
