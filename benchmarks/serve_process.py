@@ -61,10 +61,8 @@ def _application(server: Server) -> Any:
             await self._engine.start()
 
     args = LlmArgs(model=server.model_dir, served_name="benchmark", auth="none", max_model_len=256)
-    admitted = 8 + server.max_queue
-    engine = serve.deployment(name="Engine")(Engine).options(
-        max_ongoing_requests=admitted, max_queued_requests=admitted
-    )
+    room = app.EngineDeployment.max_ongoing_requests
+    engine = serve.deployment(name="Engine", max_ongoing_requests=room)(Engine)
     return app.ApiDeployment.bind(args, engine.bind(server))
 
 

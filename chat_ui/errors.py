@@ -37,9 +37,10 @@ def problem(error: openai.OpenAIError, client: AsyncOpenAI, again: str = SEND_AG
         return ApiError("The API cannot be reached", f"Nothing answers at {address}; is it running? {again}")
     if isinstance(error, openai.AuthenticationError):
         return ApiError("The API key was refused", f"{_said(error)} The page takes it from OPENAI_API_KEY.")
-    if isinstance(error, openai.RateLimitError):
+    code = error.code if isinstance(error, openai.APIError) else None
+    if isinstance(error, openai.RateLimitError) or code == "overloaded":
         return ApiError("The model is busy", f"{_said(error)} {again}")
-    if isinstance(error, openai.APIError) and error.code == "context_length_exceeded":
+    if code == "context_length_exceeded":
         return ApiError("The conversation is too long", f"{_said(error)} Start a new one.")
     if isinstance(error, openai.InternalServerError):
         return ApiError("The model cannot answer now", f"{_said(error)} {again}")

@@ -129,7 +129,7 @@ class ModelService(Service):
         default=None, min_length=1, description="Name clients send as `model`; the service's name if unset."
     )
     max_queue: int = Field(
-        default=64, ge=0, description="Requests that may wait in a replica; one more gets 429 or 503."
+        default=64, ge=0, description="Requests that may wait in a replica; one more gets 503."
     )
     request_timeout_seconds: int = Field(
         default=300,

@@ -92,17 +92,15 @@ def _model_application(name: str, service: ModelService, placement: Placement) -
 
 
 def _api_deployment(service: ModelService, placement: Placement) -> dict[str, Any]:
-    # Twice what the engines admit: a refusal by our API is an OpenAI error that says when to come back,
-    # the proxy's is the last fence before memory.
-    admitted = 2 * (service.together + service.max_queue) * service.replicas.max
-    replicas = min(2, placement.min_workers)
+    room = _api_room(service)
+    replicas = _api_replicas(placement)
     limits = _limits(service, replicas) if isinstance(service, LlmService) else {}
     return {
         "name": API_DEPLOYMENT,
         "num_replicas": replicas,
         "max_replicas_per_node": 1,
-        "max_ongoing_requests": admitted,
-        "max_queued_requests": admitted,
+        "max_ongoing_requests": room,
+        "max_queued_requests": room,
         "backpressure_config": _OVERLOAD,
         "health_check_period_s": _HEALTH_CHECK_PERIOD_S,
         "health_check_timeout_s": _HEALTH_CHECK_TIMEOUT_S,
@@ -111,6 +109,36 @@ def _api_deployment(service: ModelService, placement: Placement) -> dict[str, An
         # Not an argument: those count as code, and a new limit would load every model again.
         **({"user_config": {"limits": limits}} if limits else {}),
     }
+
+
+def _api_replicas(placement: Placement) -> int:
+    return min(2, placement.min_workers)
+
+
+def _admitted(service: ModelService) -> int:
+    """Requests that one engine computes or keeps waiting."""
+    return service.together + service.max_queue
+
+
+def _api_room(service: ModelService) -> int:
+    """Requests in one API replica.
+
+    Twice what the engines admit: a refusal by our API is an OpenAI error that says when to come back, the
+    proxy's is the last fence before memory.
+    """
+    return 2 * _admitted(service) * service.replicas.max
+
+
+def _engine_room(service: ModelService, placement: Placement) -> int:
+    """Requests that Serve lets through to one engine.
+
+    All that the API can hold, where the engine refuses by itself what its queue does not take. What Serve
+    keeps back waits in every API replica, and Serve looks only every half second whether there is room: an
+    overloaded engine lost a sixth of its throughput, and who was admitted waited four times as long.
+    """
+    if isinstance(service, LlmService):
+        return _api_replicas(placement) * _api_room(service)
+    return _admitted(service)
 
 
 def _limits(service: LlmService, api_replicas: int) -> dict[str, float]:
@@ -135,10 +163,10 @@ def _engine_deployment(service: ModelService, placement: Placement) -> dict[str,
         "name": ENGINE_DEPLOYMENT,
         **_scale(service),
         **spread,
-        "max_ongoing_requests": service.together + service.max_queue,
-        # What waits in the API while no replica has room. Serve counts every arriving request as queued for a
-        # moment, so a smaller number would refuse a burst that a replica has room for.
-        "max_queued_requests": service.together + service.max_queue,
+        "max_ongoing_requests": _engine_room(service, placement),
+        # What waits in the API while there is no engine. Serve counts every arriving request as queued for a
+        # moment, so a smaller number would refuse a burst that the engines have room for.
+        "max_queued_requests": _admitted(service) * service.replicas.max,
         "health_check_period_s": _HEALTH_CHECK_PERIOD_S,
         "health_check_timeout_s": _HEALTH_CHECK_TIMEOUT_S,
         "graceful_shutdown_timeout_s": service.request_timeout_seconds + PROXY_GRACE_S,

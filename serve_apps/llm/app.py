@@ -44,14 +44,16 @@ def build_app(args: LlmArgs) -> Application:
 
 def application(args: LlmArgs, build: BuildEngine) -> Application:
     """The application over whatever engine `build` makes in each engine replica."""
-    admitted = args.slots + args.max_queue
-    # For a moment Serve counts every new request as queued, even while replicas have room: a lower bound on
-    # the queue would refuse bursts that one replica can take.
-    engine = EngineDeployment.options(max_ongoing_requests=admitted, max_queued_requests=admitted)
-    return ApiDeployment.bind(args, engine.bind(args, build))
+    return ApiDeployment.bind(args, EngineDeployment.bind(args, build))
 
 
-@serve.deployment(name="Engine", health_check_period_s=HEALTH_CHECK_PERIOD_S)
+# Serve lets through what the API can hold: the engine has a queue and refuses by itself. What Serve keeps
+# back it looks after only every half second, and slots stand idle meanwhile.
+@serve.deployment(
+    name="Engine",
+    max_ongoing_requests=API_MAX_ONGOING_REQUESTS,
+    health_check_period_s=HEALTH_CHECK_PERIOD_S,
+)
 class EngineDeployment:
     """A replica with a model. Ready when the model is loaded.
 

@@ -52,7 +52,7 @@ class LlmArgs(ModelArgs):
         "transformers-neuronx only: in the compiled graph, without `seed` and with at most 64 candidates.",
     )
     max_queue: int = Field(
-        default=64, ge=0, description="Requests that may wait for a slot in a replica; one more gets 429."
+        default=64, ge=0, description="Requests that may wait for a slot in a replica; one more gets 503."
     )
     request_timeout_s: float = Field(
         default=600.0, gt=0, description="Longest life of a request, waiting included, seconds."

@@ -30,7 +30,7 @@ _ERRORS = {
     408: "The client read too slowly.",
     413: "The body is larger than any prompt that fits.",
     415: "The body is not JSON.",
-    429: "Too many requests; `Retry-After` says when to come back.",
+    429: "The key's budget is used up; `Retry-After` says when to come back.",
     500: "The engine failed, or this server did.",
     503: "No engine has the request at the moment; `Retry-After` says when to come back.",
     504: "The request was not complete within its time.",

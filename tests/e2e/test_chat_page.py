@@ -369,7 +369,7 @@ def test_an_error_of_the_painter_is_told_and_the_next_image_is_painted(pages: Pa
     pages.painter.failure = errors.overloaded("the painter fell off its ladder", retry_after_s=0.1)
     page.goto(pages.images_too)
     paint(page, "A lighthouse")
-    expect(page.locator("#painting")).to_contain_text("The model cannot answer now")
+    expect(page.locator("#painting")).to_contain_text("The model is busy")
     expect(page.locator("#painting")).to_contain_text("fell off its ladder")
     pages.painter.failure = None
     page.get_by_role("button", name="Paint").click()

@@ -192,8 +192,8 @@ class TestFailures:
     @pytest.mark.parametrize(
         ("failed", "status", "retry_after"),
         [
-            (Failed("queue_full", "64 requests wait already", retry_after_s=2.3), 429, "3"),
-            (Failed("queue_full", "64 requests wait already"), 429, "1"),
+            (Failed("queue_full", "64 requests wait already", retry_after_s=2.3), 503, "3"),
+            (Failed("queue_full", "64 requests wait already"), 503, "1"),
             (Failed("invalid_request", "top_k is 5000, the limit is 256"), 400, None),
             (Failed("timeout", "the request took longer than 600 s"), 504, None),
             (Failed("engine_error", "the runner raised RuntimeError"), 500, None),
@@ -213,7 +213,7 @@ class TestFailures:
         assert set(error) == {"message", "type", "param", "code"}
         assert error["message"] == (failed.message if isinstance(failed, Failed) else str(failed))
 
-    def test_the_client_comes_back_after_the_time_that_a_429_names(self, api: Api) -> None:
+    def test_the_client_comes_back_after_the_time_that_a_503_names(self, api: Api) -> None:
         api.engine.playlist += [(Failed("queue_full", "full", retry_after_s=1),), PARIS]
         began = time.monotonic()
         answer = api.client.with_options(max_retries=1).chat.completions.create(

@@ -80,10 +80,16 @@ def outcome(interpreter: Path, program: str, url: str) -> dict[str, Any]:
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("program", "prefix", "bad_request", "unknown_model", "too_long"),
+    ("program", "prefix", "overloaded", "bad_request", "unknown_model", "too_long"),
     [
-        ("langchain_chat.py", "OpenAI", "InvalidRequestError", "ModelNotFoundError", "ContextOverflowError"),
-        ("litellm_chat.py", "", "BadRequestError", "NotFoundError", "ContextWindowExceededError"),
+        (
+            *("langchain_chat.py", "OpenAI", "APIError", "InvalidRequestError", "ModelNotFoundError"),
+            "ContextOverflowError",
+        ),
+        (
+            *("litellm_chat.py", "", "ServiceUnavailableError", "BadRequestError", "NotFoundError"),
+            "ContextWindowExceededError",
+        ),
     ],
 )
 def test_a_client_works_unchanged(
@@ -91,6 +97,7 @@ def test_a_client_works_unchanged(
     url: str,
     program: str,
     prefix: str,
+    overloaded: str,
     bad_request: str,
     unknown_model: str,
     too_long: str,
@@ -101,7 +108,7 @@ def test_a_client_works_unchanged(
         "usage": 18,
         "no_tools": ANSWER,
         "retried": ANSWER,
-        "overloaded": f"{prefix}RateLimitError",
+        "overloaded": f"{prefix}{overloaded}",
         "tools": f"{prefix}{bad_request}",
         "unknown_model": f"{prefix}{unknown_model}",
         "wrong_key": f"{prefix}AuthenticationError",

@@ -8,9 +8,12 @@ from ray.serve import config as ray_config
 from ray.serve import schema as ray_schema
 
 from infra.config_errors import ConfigError
+from infra.service_base import ModelService
+from infra.service_config import EmbeddingsService, StableDiffusionService
 from serve_apps.llm.args import LlmArgs
-from tests.unit.plans import CPU, NEURON, OWN, plan
+from tests.unit.plans import CPU, NEURON, OWN, SECRETS, plan
 from workloads.serve_schema import KNOWN_KEYS
+from workloads.service_plan import plan_service
 
 ALL = pytest.mark.parametrize("base", [CPU, NEURON, OWN], ids=["cpu", "neuron", "bring-your-own"])
 
@@ -108,6 +111,30 @@ def test_the_app_answers_before_the_proxy_gives_up() -> None:
     assert config["applications"][0]["args"]["request_timeout_s"] == 100
     for name in ("Api", "Engine"):
         assert deployment(config, name)["graceful_shutdown_timeout_s"] >= 100
+
+
+def test_an_engine_with_a_queue_of_its_own_is_sent_all_that_the_api_holds() -> None:
+    config = serve_config(NEURON)
+    api, engine = deployment(config, "Api"), deployment(config, "Engine")
+    assert engine["max_ongoing_requests"] == api["num_replicas"] * api["max_ongoing_requests"]
+    args = config["applications"][0]["args"]
+    assert api["max_ongoing_requests"] > 12 * (args["slots"] + args["max_queue"])
+
+
+@pytest.mark.parametrize(
+    ("model", "changes", "together"),
+    [
+        (EmbeddingsService, {"app": "embeddings", "maxBatch": 8}, 8),
+        (StableDiffusionService, {"app": "stable-diffusion"}, 1),
+    ],
+)
+def test_serve_keeps_the_queue_of_engines_that_have_none(
+    model: type[ModelService], changes: dict[str, Any], together: int
+) -> None:
+    said = model.model_validate(CPU | changes | {"maxQueue": 5})
+    made = plan_service("chat", said, SECRETS)
+    engine = deployment(yaml.safe_load(made.spec["serveConfigV2"]), "Engine")
+    assert engine["max_ongoing_requests"] == together + 5
 
 
 def test_code_from_a_bucket_is_the_working_directory() -> None:
