@@ -14,6 +14,7 @@ import psutil
 import torch
 
 from benchmarks.settings import Settings
+from serve_apps.llm.runners.linear import lacks_bfloat16
 
 
 def describe(settings: Settings) -> dict[str, Any]:
@@ -23,7 +24,7 @@ def describe(settings: Settings) -> dict[str, Any]:
     }
     return {
         "cpu": _cpu_name(),
-        "instructions": torch.backends.cpu.get_cpu_capability(),
+        "instructions": _instructions(),
         "cpus": psutil.cpu_count(),
         "memory_gib": round(psutil.virtual_memory().total / 2**30),
         "load_before": psutil.getloadavg()[0],
@@ -34,6 +35,11 @@ def describe(settings: Settings) -> dict[str, Any]:
         "date": datetime.now(timezone.utc).date().isoformat(),
         "settings": chosen,
     }
+
+
+def _instructions() -> str:
+    """As far as torch uses them."""
+    return f"{torch.backends.cpu.get_cpu_capability()}, {'no ' if lacks_bfloat16() else ''}bfloat16"
 
 
 def _cpu_name() -> str:
