@@ -129,16 +129,22 @@ def _api_room(service: ModelService) -> int:
     return 2 * _admitted(service) * service.replicas.max
 
 
-def _engine_room(service: ModelService, placement: Placement) -> int:
-    """Requests that Serve lets through to one engine.
+def _engine_bounds(service: ModelService, placement: Placement) -> dict[str, int]:
+    """Requests that Serve lets through to one engine, and those that it keeps back in one API replica.
 
-    All that the API can hold, where the engine refuses by itself what its queue does not take. What Serve
-    keeps back waits in every API replica, and Serve looks only every half second whether there is room: an
-    overloaded engine lost a sixth of its throughput, and who was admitted waited four times as long.
+    Serve counts every arriving request as kept back for a moment, so a smaller number than the engines admit
+    would refuse a burst that they have room for.
     """
+    admitted = _admitted(service)
     if isinstance(service, LlmService):
-        return _api_replicas(placement) * _api_room(service)
-    return _admitted(service)
+        # All that the API can hold: the engine refuses by itself what its queue does not take. What Serve
+        # keeps back waits in every API replica, and Serve looks only every half second whether there is room:
+        # an overloaded engine lost a sixth of its throughput, and who was admitted waited four times as long.
+        # Nothing is kept back but where there is no engine.
+        through, kept_back = _api_replicas(placement) * _api_room(service), admitted * service.replicas.max
+    else:
+        through = kept_back = admitted
+    return {"max_ongoing_requests": through, "max_queued_requests": kept_back}
 
 
 def _limits(service: LlmService, api_replicas: int) -> dict[str, float]:
@@ -163,10 +169,7 @@ def _engine_deployment(service: ModelService, placement: Placement) -> dict[str,
         "name": ENGINE_DEPLOYMENT,
         **_scale(service),
         **spread,
-        "max_ongoing_requests": _engine_room(service, placement),
-        # What waits in the API while there is no engine. Serve counts every arriving request as queued for a
-        # moment, so a smaller number would refuse a burst that the engines have room for.
-        "max_queued_requests": _admitted(service) * service.replicas.max,
+        **_engine_bounds(service, placement),
         "health_check_period_s": _HEALTH_CHECK_PERIOD_S,
         "health_check_timeout_s": _HEALTH_CHECK_TIMEOUT_S,
         "graceful_shutdown_timeout_s": service.request_timeout_seconds + PROXY_GRACE_S,

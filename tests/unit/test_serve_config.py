@@ -118,7 +118,8 @@ def test_an_engine_with_a_queue_of_its_own_is_sent_all_that_the_api_holds() -> N
     api, engine = deployment(config, "Api"), deployment(config, "Engine")
     assert engine["max_ongoing_requests"] == api["num_replicas"] * api["max_ongoing_requests"]
     args = config["applications"][0]["args"]
-    assert api["max_ongoing_requests"] > 12 * (args["slots"] + args["max_queue"])
+    admitted = 12 * (args["slots"] + args["max_queue"])
+    assert api["max_ongoing_requests"] > admitted == engine["max_queued_requests"]
 
 
 @pytest.mark.parametrize(
@@ -134,7 +135,7 @@ def test_serve_keeps_the_queue_of_engines_that_have_none(
     said = model.model_validate(CPU | changes | {"maxQueue": 5})
     made = plan_service("chat", said, SECRETS)
     engine = deployment(yaml.safe_load(made.spec["serveConfigV2"]), "Engine")
-    assert engine["max_ongoing_requests"] == together + 5
+    assert engine["max_ongoing_requests"] == engine["max_queued_requests"] == together + 5
 
 
 def test_code_from_a_bucket_is_the_working_directory() -> None:
