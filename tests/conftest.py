@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,9 @@ from hypothesis import settings
 from serve_apps.environment import MODEL_CACHE_ENV
 from serve_apps.model_tiny import TINY_STABLE_DIFFUSION
 from serve_apps.models import resolve, resolve_pipeline
+
+# What a shell runs in the background ignores Ctrl-C, and so would all processes that tests start from here.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # An example that takes long says more of the machine, which others use too, than of the code.
 settings.register_profile("unhurried", deadline=None)
