@@ -30,7 +30,7 @@ class Limits(ConfigModel):
     )
     tokens_per_minute: PositiveInt | None = Field(
         default=None,
-        description="Tokens a minute of one key, of prompts and answers, counted when an answer ends; a key "
+        description="Tokens a minute of one key, of prompts and answers, counted as they come; a key "
         "that is over gets 429 until it is below again.",
     )
 

@@ -1,9 +1,10 @@
 """What one API key may ask of this replica of the API: requests and tokens a minute.
 
 Each is a bucket that holds one minute's worth and fills up all the time. A request takes one from the first
-when it begins, and its tokens, those of the prompt and of the answer, from the second when it has ended: how
-many there will be nobody knows before. So the second may fall below zero, and the key then waits until it is
-filled again; over time no key gets more than its share.
+when it begins. From the second it takes its tokens as they come, those of the prompt with the first of the
+answer: how many there will be nobody knows before. So the second may fall below zero, and the key then waits
+until it is filled again; over time no key gets more than its share, and a request that no engine takes costs
+no tokens.
 """
 
 from __future__ import annotations
@@ -43,7 +44,7 @@ class Budgets:
             self._bucket(key, REQUESTS).take(1.0)
 
     def charge(self, key: bytes, tokens: int) -> None:
-        """Count the tokens of a request of `key` that has ended."""
+        """Count tokens that a request of `key` has used."""
         if TOKENS in self._limits:
             self._bucket(key, TOKENS).take(tokens)
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import Awaitable, Callable
+from functools import partial
 
 from fastapi import APIRouter, Depends, FastAPI, Request
 from openai.types import Model
@@ -74,14 +75,10 @@ def openai_app(
     return app
 
 
-def _key_check(keys: ApiKeys, budgets: Budgets) -> Callable[[Request], AsyncGenerator[None, None]]:
-    async def check(request: Request) -> AsyncGenerator[None, None]:
+def _key_check(keys: ApiKeys, budgets: Budgets) -> Callable[[Request], Awaitable[None]]:
+    async def check(request: Request) -> None:
         key = keys.check(request.headers.get("authorization"))
         budgets.admit(key)
-        try:
-            yield
-        finally:  # after the last byte of the answer, or when the client has left
-            record = record_of(request)
-            budgets.charge(key, record.prompt_tokens + record.completion_tokens)
+        record_of(request).charge = partial(budgets.charge, key)
 
     return check

@@ -42,6 +42,15 @@ class RequestRecord:
     seconds: float = 0.0
     # `stop` or `length`, the code of an error, `disconnected`, `defect`; `none` where nothing was generated
     outcome: str = "none"
+    # Takes a number of tokens from the budget of the request's key.
+    charge: Callable[[int], None] = field(default=lambda _tokens: None, repr=False)
+    charged_tokens: int = 0
+
+    def settle(self) -> None:
+        """Charge the key for the tokens that were counted since the last time."""
+        tokens = self.prompt_tokens + self.completion_tokens
+        self.charge(tokens - self.charged_tokens)
+        self.charged_tokens = tokens
 
     def end(self) -> None:
         """The last byte is sent."""

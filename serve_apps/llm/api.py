@@ -189,15 +189,20 @@ class _Routes:
                         raise from_failed(event)
                     if isinstance(event, TextDelta):
                         record.completion_tokens += event.tokens
+                        record.settle()
                         yield event
                         continue
                     record.completion_tokens, record.outcome = event.completion_tokens, event.reason
                     record.queued_s, record.first_token_s = event.queued_s, event.first_token_s
+                    record.settle()  # before its client can ask again
                     yield event
                     return
             raise engine_failed("The answer broke off; send the request again.")
         except ApiError as error:
             record.outcome = error.outcome
+            raise
+        except (asyncio.CancelledError, GeneratorExit):
+            record.settle()  # who leaves pays for the prompt, although nothing came back
             raise
 
     async def _body(self, request: Request) -> bytes:

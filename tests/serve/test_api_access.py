@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import re
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import httpx
@@ -14,9 +15,10 @@ import pytest
 from serve_apps.auth import ApiKeys
 from serve_apps.budgets import Budgets
 from serve_apps.llm.api import create_api
+from serve_apps.llm.engine import Event, Failed, TextDelta
 from serve_apps.llm.prompts import Prompts
 from tests.serve.conftest import MODEL, Api
-from tests.serve.scripted import ScriptedEngine, serving
+from tests.serve.scripted import HANG, PARIS, ScriptedEngine, serving
 from tests.waiting import wait_until
 
 QUESTION = [{"role": "user", "content": "What is the capital of France?"}]
@@ -124,7 +126,7 @@ class TestKeys:
                 openai.OpenAI(base_url=f"{url}/v1", api_key=key, max_retries=0)
                 for key in ("sk-one", "sk-two")
             )
-            # 37 tokens of prompt and 6 of answer: more than 40, counted when the stream has ended.
+            # 37 tokens of prompt and 6 of answer: more than 40.
             list(one.chat.completions.create(model=MODEL, messages=QUESTION, stream=True))
             with pytest.raises(openai.RateLimitError) as caught:
                 one.chat.completions.create(model=MODEL, messages=QUESTION)
@@ -132,6 +134,39 @@ class TestKeys:
             assert caught.value.type == "tokens"
             assert 1 <= int(caught.value.response.headers["retry-after"]) <= 5
             assert two.chat.completions.create(model=MODEL, messages=QUESTION).choices
+
+    @pytest.mark.parametrize(
+        ("script", "tokens"),
+        [
+            (PARIS, 43),
+            ((TextDelta("Half", 3), Failed("engine_error", "the step failed")), 40),
+            ((Failed("queue_full", "full"),), 0),
+            ((HANG,), 37),
+        ],
+        ids=["answered", "broken off", "refused", "left"],
+    )
+    def test_a_key_pays_for_what_was_computed(
+        self, prompts: Prompts, tmp_path: Path, script: tuple[Event | str, ...], tokens: int
+    ) -> None:
+        (tmp_path / "keys").write_text("sk-one")
+        charged: list[int] = []
+
+        class Counted(Budgets):
+            def charge(self, key: bytes, tokens: int) -> None:
+                charged.append(tokens)
+
+        app = create_api(
+            served_name=MODEL,
+            prompts=prompts,
+            engine=ScriptedEngine(playlist=[script]),
+            keys=ApiKeys(tmp_path / "keys"),
+            release=lambda: None,
+            budgets=Counted(),
+        )
+        with serving(app) as url, suppress(openai.APIError):
+            client = openai.OpenAI(base_url=f"{url}/v1", api_key="sk-one", max_retries=0, timeout=2)
+            list(client.chat.completions.create(model=MODEL, messages=QUESTION, stream=True))
+        assert sum(charged) == tokens
 
     def test_health_is_open(self, guarded: str) -> None:
         assert httpx.get(f"{guarded}/health").json()["release"] is None
