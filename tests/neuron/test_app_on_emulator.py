@@ -15,7 +15,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from offline.local.ports import free_ports
 from tests.neuron.conftest import SITE
-from tests.serve.ray_app import as_in_a_cluster
+from tests.serve.ray_app import as_in_a_cluster, own_ray
 from tests.waiting import wait_until
 
 MODEL = "smollm2-135m"
@@ -58,18 +58,8 @@ def url(model_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[s
         as_in_a_cluster(environment)
         environment.setenv("PYTHONPATH", f"{ROOT}:{SITE}")
         environment.setenv("NEURON_COMPILE_CACHE_URL", str(tmp_path_factory.mktemp("compile-cache")))
-        import ray
-
-        dashboard_port, port = free_ports(2, "127.0.0.1")
-        context = ray.init(
-            address="local",  # not one that this machine happens to run
-            num_cpus=2,
-            resources={"neuron_cores": CORES},
-            dashboard_host="127.0.0.1",
-            dashboard_port=dashboard_port,
-            log_to_driver=False,
-        )
-        try:
+        with own_ray(resources={"neuron_cores": CORES}) as context:
+            [port] = free_ports(1, "127.0.0.1")
             dashboard = f"http://{context.dashboard_url}/api/serve/applications/"
             config = {
                 "proxy_location": "HeadOnly",
@@ -86,8 +76,6 @@ def url(model_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[s
 
             wait_until(running, "both applications", timeout_s=240)
             yield f"http://127.0.0.1:{port}"
-        finally:
-            ray.shutdown()
 
 
 def client(url: str, name: str) -> openai.OpenAI:

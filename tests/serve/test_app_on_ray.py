@@ -22,7 +22,7 @@ from offline.local.ports import free_ports
 from serve_apps.environment import API_KEYS_FILE_ENV
 from serve_apps.llm.engine import EngineStats
 from tests.serve import observed
-from tests.serve.ray_app import as_in_a_cluster
+from tests.serve.ray_app import as_in_a_cluster, own_ray
 from tests.waiting import wait_until
 
 MODEL = "smollm2-135m"
@@ -116,16 +116,8 @@ def app(model_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[D
         environment.setenv(API_KEYS_FILE_ENV, str(keys_file))
         import ray
 
-        dashboard_port, port = free_ports(2, "127.0.0.1")
-        context = ray.init(
-            address="local",  # not one that this machine happens to run
-            num_cpus=2,
-            dashboard_host="127.0.0.1",
-            dashboard_port=dashboard_port,
-            log_to_driver=False,
-            _system_config={"metrics_report_interval_ms": 1000},
-        )
-        try:
+        with own_ray(_system_config={"metrics_report_interval_ms": 1000}) as context:
+            [port] = free_ports(1, "127.0.0.1")
             deployed = Deployed(
                 f"http://127.0.0.1:{port}",
                 f"http://{context.dashboard_url}/api/serve/applications/",
@@ -135,8 +127,6 @@ def app(model_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[D
             )
             deployed.deploy("release-1")
             yield deployed
-        finally:
-            ray.shutdown()
 
 
 def test_it_knows_the_capital_of_france(app: Deployed) -> None:
