@@ -130,11 +130,15 @@ class Namespaces:
         self._number = {node: number for number, node in enumerate(nodes)}
         self._addresses: dict[str, str] = {}
         self.gateway = _NETWORK.format(self._subnet, _BRIDGE_HOST)
-        _ip("link", "add", self._bridge, "type", "bridge")
-        _ip("address", "add", f"{self.gateway}/24", "dev", self._bridge)
-        _ip("link", "set", self._bridge, "up")
-        for node in nodes:
-            self._add(node)
+        try:
+            _ip("link", "add", self._bridge, "type", "bridge")
+            _ip("address", "add", f"{self.gateway}/24", "dev", self._bridge)
+            _ip("link", "set", self._bridge, "up")
+            for node in nodes:
+                self._add(node)
+        except BaseException:
+            self.close()
+            raise
 
     def address(self, node: str) -> str:
         """See `Hosts`."""
@@ -170,7 +174,10 @@ class Namespaces:
 
     def close(self) -> None:
         """See `Hosts`."""
-        for node in self._addresses:
+        for node in self._number:
+            # The kernel takes a namespace and what is in it away some time later; the next may want its names.
+            with suppress(subprocess.CalledProcessError):
+                _ip("link", "del", self._port(node))
             with suppress(subprocess.CalledProcessError):
                 _ip("netns", "del", self._namespace(node))
             shutil.rmtree(_NAMESPACE_FILES / self._namespace(node), ignore_errors=True)
@@ -203,7 +210,11 @@ class Namespaces:
 
 
 def _ip(*arguments: str) -> str:
-    return subprocess.run(["ip", *arguments], check=True, capture_output=True, text=True).stdout
+    try:
+        return subprocess.run(["ip", *arguments], check=True, capture_output=True, text=True).stdout
+    except subprocess.CalledProcessError as error:
+        error.add_note(error.stderr.strip())
+        raise
 
 
 def _free_subnet() -> int:
