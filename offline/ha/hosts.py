@@ -175,7 +175,7 @@ class Namespaces:
     def close(self) -> None:
         """See `Hosts`."""
         for node in self._number:
-            # The kernel takes a namespace and what is in it away some time later; the next may want its names.
+            # The kernel takes a namespace and what is in it away later, and the next one may want its names.
             with suppress(subprocess.CalledProcessError):
                 _ip("link", "del", self._port(node))
             with suppress(subprocess.CalledProcessError):
