@@ -37,7 +37,7 @@ _CA_CERTIFICATES = "/etc/ssl/certs/ca-certificates.crt"
 # off for half a minute were given up with their models. With 15 s it is 80 s.
 _NODE_HEALTH_CHECK = {"RAY_health_check_period_ms": "1000", "RAY_health_check_timeout_ms": "15000"}
 # A new head's Serve controller stops every replica that it has not reached after this long, by default 30 s
-# (`stop_on_slow` in ray/serve/_private/deployment_state.py, 2.60), and workers have needed 27 s to find a head
+# (`stop_on_slow` in ray/serve/_private/deployment_state.py, 2.60), and workers have needed 27 s to find one
 # at a new address: all models were loaded again. For replicas that start it only means a line in the log.
 _REPLICA_RECOVERY = {"RAY_SERVE_SLOW_STARTUP_WARNING_S": "120"}
 _HEAD_PATIENCE = _NODE_HEALTH_CHECK | _REPLICA_RECOVERY

@@ -270,6 +270,7 @@ def test_a_stack_without_a_service_is_refused() -> None:
 def test_haproxy_needs_a_machine_for_each_node(data_plane: str, replaced: int) -> None:
     local, found = share_one_machine(service(CPU, dataPlane=data_plane))
     assert [substitution.what for substitution in found] == ["data plane"] * replaced
+    names = {name for modes in DATA_PLANES.values() for name in modes}
     for env in (local.head_env, local.worker.env):
-        modes = {key: value for key, value in env.items() if key.startswith("RAY_SERVE_")}
+        modes = {key: value for key, value in env.items() if key in names}
         assert modes == DATA_PLANES["throughput" if replaced else data_plane]
