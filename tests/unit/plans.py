@@ -26,6 +26,8 @@ OWN = {
     "args": {"greeting": "hi"},
     "deployments": [{"name": "Greeter", "num_replicas": 2, "ray_actor_options": {"num_cpus": 1}}],
 }
+# What the head has of Serve's variables beside the modes of the data plane.
+HEADS_OWN = {"RAY_SERVE_SLOW_STARTUP_WARNING_S": "120"}
 SECRETS = SecretNames(ray_auth="ray-auth", api_keys="api-keys", hugging_face="hugging-face")
 
 

@@ -15,7 +15,7 @@ from offline.local.local_service import RAY_SERVICE_TYPE, LocalService, from_cus
 from offline.local.preparation import pick_service
 from offline.local.substitutions import LOCAL_MODEL, ModelLimits, Substitution, adapt, share_one_machine
 from serve_apps.model_tiny import TINY_STABLE_DIFFUSION
-from tests.unit.plans import CPU, NEURON, OWN, SECRETS, plan
+from tests.unit.plans import CPU, HEADS_OWN, NEURON, OWN, SECRETS, plan
 from workloads.ray_cluster import DATA_PLANES
 from workloads.service_plan import plan_service
 
@@ -270,7 +270,6 @@ def test_a_stack_without_a_service_is_refused() -> None:
 def test_haproxy_needs_a_machine_for_each_node(data_plane: str, replaced: int) -> None:
     local, found = share_one_machine(service(CPU, dataPlane=data_plane))
     assert [substitution.what for substitution in found] == ["data plane"] * replaced
-    names = {name for modes in DATA_PLANES.values() for name in modes}
-    for env in (local.head_env, local.worker.env):
-        modes = {key: value for key, value in env.items() if key in names}
-        assert modes == DATA_PLANES["throughput" if replaced else data_plane]
+    for env, own in ((local.head_env, HEADS_OWN), (local.worker.env, {})):
+        modes = {key: value for key, value in env.items() if key.startswith("RAY_SERVE_")}
+        assert modes == DATA_PLANES["throughput" if replaced else data_plane] | own
