@@ -91,8 +91,6 @@ TABLE: dict[str, Effect] = {
         _APPLICATION, Effect.RELOAD_APPLICATION, "import_path", "runtime_env", "args", "autoscaling_policy"
     ),
     **_below(_APPLICATION, Effect.IN_PLACE, "route_prefix", "logging_config", "external_scaler_enabled"),
-    # Left from Serve's first REST API.
-    **_below(_APPLICATION, Effect.NOTHING, "host", "port"),
     **_below(
         _DEPLOYMENT,
         Effect.IN_PLACE,

@@ -129,8 +129,8 @@ def for_reading(change: PropertyChange, arrow: str, code: Callable[[str], str] =
 
 def _away(service: str, deployments: list[str]) -> str:
     return (
-        f"{service} may be away while it loads: of {' and '.join(deployments)} there can be a single replica, "
-        "which ends before the next is ready, and until then requests wait or are refused; with two one stays"
+        f"{service} may be away while it loads: of {' and '.join(deployments)} there can be one replica, "
+        "and it ends before the next is ready: until then requests wait or are refused; with two, one stays"
     )
 
 

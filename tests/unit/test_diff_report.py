@@ -125,7 +125,7 @@ def model(slots: int, replicas: int) -> Graph:
 
 def test_what_a_reload_costs_a_single_replica_is_pointed_at() -> None:
     plain, comment = both(report_of(model(8, 1), model(4, 1)))
-    words = "chat may be away while it loads: of chat/Engine there can be a single replica"
+    words = "chat may be away while it loads: of chat/Engine there can be one replica"
     assert f"! {words}" in plain
     assert f":warning: {words}" in comment
 
