@@ -10,6 +10,8 @@ import yaml
 
 from offline.diff import ray
 from offline.graph import Resource
+from tests.unit.plans import NEURON, plan
+from workloads.capacity import Demand
 
 SERVE: dict[str, Any] = {
     "applications": [
@@ -125,6 +127,14 @@ def test_a_worker_group_at_the_end_is_added_to_the_running_cluster() -> None:
 def test_a_worker_group_in_front_makes_a_second_cluster() -> None:
     groups = [{"groupName": "more", "replicas": 1}, *CLUSTER["workerGroupSpecs"]]
     assert after_cluster("workerGroupSpecs", value=groups).new_cluster != []
+
+
+def test_the_diff_and_the_capacity_count_the_same_second_cluster() -> None:
+    planned = plan(NEURON)
+    cluster, serve = planned.spec["rayClusterConfig"], yaml.safe_load(planned.spec["serveConfigV2"])
+    found = ray.rollout(service(CLUSTER, SERVE), service(cluster, serve))
+    demand = Demand("chat", planned.service, planned.placement)
+    assert found.neuron_cores == demand.second_cluster_workers * planned.placement.neuron_cores > 0
 
 
 def test_upgrade_strategy_none_leaves_the_cluster_alone() -> None:
