@@ -189,8 +189,7 @@ def test_every_container_passes_the_restricted_standard(small: Stack) -> None:
             templates = [
                 group["template"] for group in (cluster["headGroupSpec"], *cluster["workerGroupSpecs"])
             ]
-            if cluster["enableInTreeAutoscaling"]:
-                contexts.append(cluster["autoscalerOptions"]["securityContext"])
+            contexts.append(cluster["autoscalerOptions"]["securityContext"])
         else:
             continue
         for template in templates:
@@ -198,8 +197,8 @@ def test_every_container_passes_the_restricted_standard(small: Stack) -> None:
             assert not {"hostNetwork", "hostPID", "hostIPC"} & spec.keys()
             assert all(volume.keys() - {"name"} <= allowed for volume in spec.get("volumes", []))
             contexts += [container["securityContext"] for container in spec["containers"]]
-    # Four heads, four workers, one autoscaler, four checks, four keepers of budgets, page, store.
-    assert len(contexts) == 19
+    # Four heads, workers, autoscalers, checks and keepers of budgets, page, store.
+    assert len(contexts) == 22
     for context in contexts:
         assert context["allowPrivilegeEscalation"] is False
         assert context["capabilities"] == {"drop": ["ALL"]}
