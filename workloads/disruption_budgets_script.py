@@ -164,12 +164,19 @@ def api(url: str) -> Call:
             with urllib.request.urlopen(request, timeout=CALL_TIMEOUT_S, context=context) as response:  # noqa: S310
                 return json.loads(response.read())
         except urllib.error.HTTPError as error:
-            words = error.read(500).decode(errors="replace").strip()
-            raise OSError(f"HTTP {error.code} for {method} {path}: {words}") from None
+            raise OSError(f"HTTP {error.code} for {method} {path}: {own_words(error.read())}") from None
         except (OSError, ValueError, http.client.HTTPException) as error:
             raise OSError(f"{method} {path}: {error!r}") from None
 
     return call
+
+
+def own_words(body: bytes) -> str:
+    """The message in the API's `Status` object, or the beginning of another answer."""
+    try:
+        return json.loads(body)["message"]
+    except (ValueError, KeyError, TypeError):
+        return body[:200].decode(errors="replace").strip()
 
 
 def main() -> None:
