@@ -22,6 +22,7 @@ from infra.in_cluster_store import InClusterStore
 from infra.network_policy import register_policies
 from infra.service_base import ModelService
 from workloads.api_keys import StackApiKeys
+from workloads.disruption_budgets import DisruptionBudgets, DisruptionBudgetsArgs
 from workloads.precompile import Precompile, PrecompileArgs, is_precompiled
 from workloads.ray_cluster import (
     API_KEYS_KEY,
@@ -29,7 +30,6 @@ from workloads.ray_cluster import (
     GCS_STORE_PASSWORD_KEY,
     HUGGING_FACE_TOKEN_KEY,
     RAY_AUTH_KEY,
-    pod_labels,
 )
 from workloads.release_check import ReleaseCheck, ReleaseCheckArgs
 from workloads.serve_config import SERVE_PORT
@@ -64,7 +64,7 @@ class RayService(pulumi.ComponentResource):
     - NetworkPolicies
     - Precompile, where the stack file asks for it
     - RayService (`ray.io/v1`)
-    - PodDisruptionBudget of the workers, where there is more than one
+    - DisruptionBudgets
     - ReleaseCheck
     """
 
@@ -85,7 +85,10 @@ class RayService(pulumi.ComponentResource):
             of_job = PrecompileArgs(args.plan, namespace.metadata.name, needed)
             needed = [*needed, Precompile(of_job, pulumi.ResourceOptions(parent=self)).job]
         custom_resource = self._custom_resource(args, namespace, needed)
-        self._disruption_budget(args.plan, namespace)
+        DisruptionBudgets(
+            DisruptionBudgetsArgs(args.plan, namespace.metadata.name, custom_resource),
+            opts=pulumi.ResourceOptions(parent=self),
+        )
         store_address = args.gcs_store.address if args.gcs_store else None
         ReleaseCheck(
             ReleaseCheckArgs(args.plan, namespace.metadata.name, custom_resource, store_address),
@@ -177,17 +180,6 @@ class RayService(pulumi.ComponentResource):
                 custom_timeouts=pulumi.CustomTimeouts(delete=_DELETE_TIMEOUT),
                 **upgrade_options(args.plan.service),
             ),
-        )
-
-    def _disruption_budget(self, plan: ServicePlan, namespace: k8s.core.v1.Namespace) -> None:
-        # With a single worker a budget would only block the drain of its node.
-        if plan.placement.min_workers < 2:
-            return
-        k8s.policy.v1.PodDisruptionBudget(
-            f"{self._name}-workers",
-            metadata={"name": "workers", "namespace": namespace.metadata.name},
-            spec={"max_unavailable": 1, "selector": {"match_labels": pod_labels(self._name, "worker")}},
-            opts=pulumi.ResourceOptions(parent=self),
         )
 
 
