@@ -39,7 +39,7 @@ class Row:
     """A scenario in the table.
 
     `lost` are requests without a whole answer, of them `refused` those with a 429 or 503. `wrong` answers are
-    whole, but empty, of another model or without a reason to end. `also` is what the scenario measured itself.
+    whole, but empty, of another model or without a reason to end. `also` is what the scenario measured.
     """
 
     scenario: str
