@@ -62,8 +62,16 @@ def told() -> Settings:
 
 
 @pytest.fixture(scope="session")
-def new_stack(tmp_path_factory: pytest.TempPathFactory) -> NewStack:
-    return lambda name: Stack(name, tmp_path_factory.mktemp(name), LOGS)
+def new_stack(kubernetes: Kubernetes, tmp_path_factory: pytest.TempPathFactory) -> NewStack:
+    """Makes stacks, each called like its service and so like its namespace."""
+
+    def make(name: str) -> Stack:
+        assert not kubernetes.get("Namespace", name), (
+            f"namespace {name} is left of a run of these tests that was killed; `kubectl delete namespace {name}`"
+        )
+        return Stack(name, tmp_path_factory.mktemp(name), LOGS)
+
+    return make
 
 
 @pytest.fixture(scope="session")

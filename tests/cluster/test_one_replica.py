@@ -48,8 +48,8 @@ def test_a_first_up_answers_and_leaves_nothing_to_do(
     unchanged = stack.unchanged()
     stack.refresh()
     after_refresh = stack.unchanged()
-    figures["first up"] = f"{first.seconds:.0f} s"
-    figures["up without a change"] = (
+    figures["First `up`"] = f"{first.seconds:.0f} s"
+    figures["`up` without a change"] = (
         f"{unchanged.seconds:.1f} s, after a refresh {after_refresh.seconds:.1f} s"
     )
 
