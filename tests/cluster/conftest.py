@@ -67,7 +67,7 @@ def new_stack(kubernetes: Kubernetes, tmp_path_factory: pytest.TempPathFactory) 
 
     def make(name: str) -> Stack:
         assert not kubernetes.get("Namespace", name), (
-            f"namespace {name} is left of a run of these tests that was killed; `kubectl delete namespace {name}`"
+            f"namespace {name} is left of a run that was killed; kubectl delete namespace {name}"
         )
         return Stack(name, tmp_path_factory.mktemp(name), LOGS)
 
