@@ -41,7 +41,8 @@ def spec(settings: Settings, **changed: Any) -> Config:
         "slots": 8,
         "maxModelLen": 512,
         "replicas": {"min": 1, "max": 1},
-        "worker": {"cpus": 1, "memoryGib": 3},
+        "head": {"cpus": 1, "memoryGib": 1.5},
+        "worker": {"cpus": 1, "memoryGib": 2.75},
         "cpusPerReplica": 0.5,
         # Long enough for the slowest answer here, and what has to end waits no longer.
         "requestTimeoutSeconds": 60,
