@@ -10,8 +10,9 @@ from infra.bucket_layout import RAY_SERVICE_ACCOUNT, BucketLayout
 from infra.pod_security import restricted_container_manifest
 from infra.service_config import AnyService, BringYourOwnService, Grpc
 from serve_apps.environment import API_KEYS_FILE_ENV
+from workloads.node_lifecycle import head_lifecycle, probes
 from workloads.placement import Placement
-from workloads.serve_config import GRPC_PORT, SERVE_PORT, longest_request_s
+from workloads.serve_config import GRPC_PORT, SERVE_PORT, replica_patience_s
 
 # Where the API keys' secret is mounted, and its only file.
 API_KEYS_DIRECTORY = "/etc/neuron-serve/api-keys"
@@ -230,24 +231,27 @@ def _serve_modes(service: AnyService) -> dict[str, str]:
 def _pod_template(
     name: str, role: str, service: AnyService, secrets: SecretNames, *, autoscaled: bool
 ) -> dict[str, Any]:
-    longest_s = longest_request_s(name, service)
+    replica_s = replica_patience_s(name, service)
     is_head = role == "head"
     grpc = service.grpc if isinstance(service, BringYourOwnService) else None
-    drain_s = grace_periods.HEAD_DRAIN_S if is_head else grace_periods.drain_s(longest_s)
-    grace_s = grace_periods.HEAD_GRACE_S if is_head else grace_periods.pod_grace_s(longest_s)
+    drain_s = grace_periods.HEAD_DRAIN_S if is_head else grace_periods.drain_s(replica_s)
+    grace_s = (grace_periods.head_grace_s if is_head else grace_periods.pod_grace_s)(replica_s)
     container: dict[str, Any] = {
         "name": f"ray-{role}",
         "image": service.image,
         "imagePullPolicy": "IfNotPresent",
         "env": [
             {"name": "RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S", "value": str(drain_s)},
+            {"name": "RAY_SERVE_PROXY_MIN_DRAINING_PERIOD_S", "value": str(grace_periods.PROXY_DRAIN_S)},
             *({"name": key, "value": value} for key, value in _serve_modes(service).items()),
         ],
         "ports": _ports(role, grpc),
         "securityContext": restricted_container_manifest(read_only_root=False),
+        **probes(role),
     }
     if is_head:
         container["env"] += [{"name": name, "value": value} for name, value in _HEAD_PATIENCE.items()]
+        container["lifecycle"] = head_lifecycle(replica_s)
         size = {"cpu": f"{round(service.head.cpus * 1000)}m", "memory": f"{service.head.memory_gib:g}Gi"}
         container["resources"] = {"requests": size, "limits": size}
     spec: dict[str, Any] = {
