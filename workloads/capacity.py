@@ -7,6 +7,7 @@ own until the second answers.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -14,7 +15,7 @@ from infra.aws_config import Aws, NodePool
 from infra.config_errors import ConfigError
 from infra.service_base import Service
 from infra.service_config import LlmService
-from workloads.placement import Placement
+from workloads.placement import Placement, head_pod
 
 
 @dataclass(frozen=True)
@@ -173,19 +174,19 @@ def _each(members: Sequence[Demand], field: str) -> str:
 def _heads(aws: Aws, demands: Sequence[Demand]) -> Iterator[tuple[str, bool]]:
     """Findings on the pool of Ray heads, each with whether it is one that can never work."""
     limit = aws.karpenter.general_max_cpus
-    one_each = sum(demand.service.head.cpus for demand in demands)
+    one_each = sum(head_pod(demand.service).cpus for demand in demands)
     rolling = one_each + sum(
-        demand.service.head.cpus for demand in demands if demand.service.upgrade != "recreate"
+        head_pod(demand.service).cpus for demand in demands if demand.service.upgrade != "recreate"
     )
     if one_each > limit:
         yield (
             f"aws.karpenter.generalMaxCpus: {limit} CPUs do not hold the {one_each:g} of the services' Ray "
-            f"heads; raise it to {rolling:g} or more",
+            f"heads; raise it to {math.ceil(rolling)} or more",
             True,
         )
     elif rolling > limit:
         yield (
             f"aws.karpenter.generalMaxCpus: {limit} CPUs do not hold the {rolling:g} of all Ray heads while "
-            f"every service is rolled out; raise it to {rolling:g} or more",
+            f"every service is rolled out; raise it to {math.ceil(rolling)} or more",
             False,
         )

@@ -18,6 +18,7 @@ from infra.instances import GENERAL_INSTANCES
 from infra.network_config import INTERFACE_ENDPOINTS
 from infra.service_base import ModelService
 from workloads.capacity import Demand, pools_of
+from workloads.placement import head_pod
 
 # Fractions of a cent are noise of the arithmetic.
 _DECIMALS = 4
@@ -143,7 +144,8 @@ def _nodes_for_heads(instance_type: str, demands: Sequence[Demand]) -> int | Non
     node = GENERAL_INSTANCES.get(instance_type)
     if node is None:
         return None
-    largest_cpu = max(demand.service.head.cpus for demand in demands) * 1000
-    largest_memory = max(demand.service.head.memory_gib for demand in demands) * 1024
+    pods = [head_pod(demand.service) for demand in demands]
+    largest_cpu = max(pod.cpus for pod in pods) * 1000
+    largest_memory = max(pod.memory_gib for pod in pods) * 1024
     on_a_node = min(node.allocatable_cpu_millis // largest_cpu, node.allocatable_memory_mib // largest_memory)
     return math.ceil(len(demands) / on_a_node) if on_a_node else None

@@ -11,13 +11,18 @@ from dataclasses import dataclass
 
 from infra.config_errors import ConfigError
 from infra.instances import NEURON_INSTANCES, NeuronInstance
-from infra.service_base import ModelService, Service
+from infra.service_base import ModelService, PodSize, Service
 from infra.service_config import LlmService
 
 # CPU that an API replica of a model reserves on a worker, and what there must be for two of them: one that
 # goes stays until the next one beside it answers.
 API_CPUS = 0.5
 _API_ROOM_CPUS = 2 * API_CPUS
+# What Ray's autoscaler asks for, in a container of its own beside every head. Memory as KubeRay gives it
+# (BuildAutoscalerContainer in ray-operator/controllers/ray/common/pod.go, tag ray-operator/v1.7.0); of the
+# half CPU that it gives as well, little is used after the start.
+AUTOSCALER_CPUS = 0.2
+AUTOSCALER_MEMORY_GIB = 0.5
 
 # What DaemonSets (CNI, kube-proxy, CSI, device plugin, Neuron monitor, pod identity) take of a node's
 # allocatable: a whole-node pod that asked for all of it would stay Pending.
@@ -43,6 +48,14 @@ class Placement:
     replicas_per_worker: int
     min_workers: int
     max_workers: int
+
+
+def head_pod(service: Service) -> PodSize:
+    """What the pod of a Ray head asks for: the head, and the autoscaler beside it."""
+    head = service.head
+    return PodSize.model_construct(
+        cpus=head.cpus + AUTOSCALER_CPUS, memory_gib=head.memory_gib + AUTOSCALER_MEMORY_GIB
+    )
 
 
 def place(name: str, service: Service) -> Placement:

@@ -11,7 +11,7 @@ from infra.pod_security import restricted_container_manifest
 from infra.service_config import AnyService, BringYourOwnService, Grpc
 from serve_apps.environment import API_KEYS_FILE_ENV
 from workloads.node_lifecycle import head_lifecycle, probes
-from workloads.placement import Placement
+from workloads.placement import AUTOSCALER_CPUS, AUTOSCALER_MEMORY_GIB, Placement
 from workloads.serve_config import GRPC_PORT, SERVE_PORT, replica_patience_s
 
 # Where the API keys' secret is mounted, and its only file.
@@ -65,6 +65,14 @@ _GRPC_ANNOTATION = "neuron-serve/grpc-servicer-functions"
 # A worker without a replica is given up after this long; longer than Serve's own delay before it removes
 # one, so that a lull does not cost a model load.
 _IDLE_TIMEOUT_S = 300
+# KubeRay leaves the bounds of a worker group out of what it compares, so a change of them never reaches a
+# Ray cluster that runs (GenerateHashWithoutReplicasAndWorkersToDelete in
+# ray-operator/controllers/ray/utils/util.go, tag ray-operator/v1.7.0). So they never change: how many
+# replicas run is said by the Serve config alone, and Ray's autoscaler makes the workers that they need. One
+# stays when the app is down, because the next release needs it. What bounds the workers is `replicas.max`,
+# and on aws what the node pool may buy.
+_FEWEST_WORKERS = 1
+_MOST_WORKERS = 1000
 
 
 @dataclass(frozen=True)
@@ -100,31 +108,39 @@ def ray_cluster(
 
     With a `store` its head survives its own death; with a `bucket` its pods have an identity that may use it.
     """
-    autoscaled = placement.max_workers > placement.min_workers
     cluster: dict[str, Any] = {
         "rayVersion": versions.RAY,
         # Ray's own token guards the dashboard, whose job API would run any code.
         "authOptions": {"mode": "token", "secretName": secrets.ray_auth},
-        "enableInTreeAutoscaling": autoscaled,
+        "enableInTreeAutoscaling": True,
+        "autoscalerOptions": {
+            "version": "v2",
+            "idleTimeoutSeconds": _IDLE_TIMEOUT_S,
+            "resources": _autoscaler_size(),
+            # KubeRay gives its other containers the context of the Ray container, but none to this one.
+            "securityContext": restricted_container_manifest(read_only_root=False),
+        },
         "headGroupSpec": {
             # A head without CPUs gets no replica, so its death takes no request with it.
             "rayStartParams": {"num-cpus": "0", "dashboard-host": "0.0.0.0"},
-            "template": _pod_template(name, "head", service, secrets, autoscaled=autoscaled),
+            "template": _pod_template(name, "head", service, secrets),
         },
-        "workerGroupSpecs": [_worker_group(name, service, placement, secrets, autoscaled=autoscaled)],
+        "workerGroupSpecs": [_worker_group(name, service, placement, secrets)],
     }
-    if autoscaled:
-        cluster["autoscalerOptions"] = {
-            "version": "v2",
-            "idleTimeoutSeconds": _IDLE_TIMEOUT_S,
-            # KubeRay gives its other containers the context of the Ray container, but none to this one.
-            "securityContext": restricted_container_manifest(read_only_root=False),
-        }
     if store:
         _keep_state(cluster, store)
     if bucket:
         _use_bucket(cluster, bucket)
     return cluster
+
+
+def _autoscaler_size() -> dict[str, Any]:
+    memory = f"{AUTOSCALER_MEMORY_GIB:g}Gi"
+    # Without a limit of CPU, so that a head that starts does not wait for it.
+    return {
+        "requests": {"cpu": f"{round(AUTOSCALER_CPUS * 1000)}m", "memory": memory},
+        "limits": {"memory": memory},
+    }
 
 
 def _keep_state(cluster: dict[str, Any], store: StoreAccess) -> None:
@@ -153,10 +169,8 @@ def _worker_group(
     service: AnyService,
     placement: Placement,
     secrets: SecretNames,
-    *,
-    autoscaled: bool,
 ) -> dict[str, Any]:
-    template = _pod_template(name, "worker", service, secrets, autoscaled=autoscaled)
+    template = _pod_template(name, "worker", service, secrets)
     resources = {
         "cpu": f"{placement.worker_cpu_millis}m",
         "memory": f"{placement.worker_memory_mib}Mi",
@@ -164,8 +178,8 @@ def _worker_group(
     group: dict[str, Any] = {
         "groupName": WORKER_GROUP,
         "replicas": placement.min_workers,
-        "minReplicas": placement.min_workers,
-        "maxReplicas": placement.max_workers,
+        "minReplicas": _FEWEST_WORKERS,
+        "maxReplicas": _MOST_WORKERS,
         "rayStartParams": {},
         "template": template,
     }
@@ -228,9 +242,7 @@ def _serve_modes(service: AnyService) -> dict[str, str]:
     return DATA_PLANES[service.data_plane or usual]
 
 
-def _pod_template(
-    name: str, role: str, service: AnyService, secrets: SecretNames, *, autoscaled: bool
-) -> dict[str, Any]:
+def _pod_template(name: str, role: str, service: AnyService, secrets: SecretNames) -> dict[str, Any]:
     replica_s = replica_patience_s(name, service)
     is_head = role == "head"
     grpc = service.grpc if isinstance(service, BringYourOwnService) else None
@@ -257,10 +269,9 @@ def _pod_template(
     spec: dict[str, Any] = {
         "containers": [container],
         "terminationGracePeriodSeconds": grace_s,
-    }
-    if autoscaled:
         # Ray's autoscaler v2 replaces pods itself and refuses any other policy.
-        spec["restartPolicy"] = "Never"
+        "restartPolicy": "Never",
+    }
     _add_secrets(container, spec, secrets)
     metadata: dict[str, Any] = {"labels": pod_labels(name, role)}
     if grpc:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -198,7 +199,7 @@ def test_production_outlives_a_zone() -> None:
     assert store["automaticFailoverEnabled"] is True
     for service in prod().by_type(RAY_SERVICE):
         group = service.inputs["spec"]["rayClusterConfig"]["workerGroupSpecs"][0]
-        assert group["minReplicas"] >= 2, service.label
+        assert group["replicas"] >= 2, service.label
     budgets = prod().by_type("kubernetes:policy/v1:PodDisruptionBudget")
     assert len(budgets) == 2
 
@@ -207,9 +208,17 @@ def test_the_pools_of_production_hold_every_replica() -> None:
     pool = prod().one(NODE_POOL, "karpenter-inf2").inputs["spec"]["limits"]["aws.amazon.com/neuron"]
     devices = 0
     for service in prod().by_type(RAY_SERVICE):
-        group = service.inputs["spec"]["rayClusterConfig"]["workerGroupSpecs"][0]
-        limits = group["template"]["spec"]["containers"][0]["resources"]["limits"]
-        devices += group["maxReplicas"] * int(limits["aws.amazon.com/neuron"])
+        spec = service.inputs["spec"]
+        limits = spec["rayClusterConfig"]["workerGroupSpecs"][0]["template"]["spec"]["containers"][0][
+            "resources"
+        ]["limits"]
+        (engine,) = [
+            deployment
+            for deployment in yaml.safe_load(spec["serveConfigV2"])["applications"][0]["deployments"]
+            if deployment["name"] == "Engine"
+        ]
+        most = engine.get("num_replicas") or engine["autoscaling_config"]["max_replicas"]
+        devices += math.ceil(most / engine["max_replicas_per_node"]) * int(limits["aws.amazon.com/neuron"])
     assert devices <= int(pool)
 
 

@@ -180,8 +180,7 @@ def test_every_container_passes_the_restricted_standard(small: Stack) -> None:
             templates = [
                 group["template"] for group in (cluster["headGroupSpec"], *cluster["workerGroupSpecs"])
             ]
-            if cluster["enableInTreeAutoscaling"]:
-                contexts.append(cluster["autoscalerOptions"]["securityContext"])
+            contexts.append(cluster["autoscalerOptions"]["securityContext"])
         else:
             continue
         for template in templates:
@@ -189,7 +188,7 @@ def test_every_container_passes_the_restricted_standard(small: Stack) -> None:
             assert not {"hostNetwork", "hostPID", "hostIPC"} & spec.keys()
             assert all(volume.keys() - {"name"} <= allowed for volume in spec.get("volumes", []))
             contexts += [container["securityContext"] for container in spec["containers"]]
-    assert len(contexts) == 15  # four heads, four workers, one autoscaler, four checks, page, store
+    assert len(contexts) == 18  # four heads, workers, autoscalers and checks, page, store
     for context in contexts:
         assert context["allowPrivilegeEscalation"] is False
         assert context["capabilities"] == {"drop": ["ALL"]}

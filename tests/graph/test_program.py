@@ -198,7 +198,7 @@ def test_neuron_workers_ask_for_their_devices_and_tolerate_the_taint() -> None:
     assert spec["tolerations"] == [
         {"key": "aws.amazon.com/neuron", "operator": "Exists", "effect": "NoSchedule"}
     ]
-    assert (group["minReplicas"], group["maxReplicas"]) == (2, 3)
+    assert group["replicas"] == 2
     assert spec["restartPolicy"] == "Never"
 
 

@@ -98,10 +98,10 @@ def test_what_capacity_reservations_must_hold_is_said() -> None:
 def test_ray_heads_fit_their_pool() -> None:
     services = {f"s{number}": {} for number in range(3)}
     pools = [pool(maxNeuronDevices=9)]
-    with pytest.raises(ConfigError, match=r"generalMaxCpus: 2 CPUs do not hold the 3 .* raise it to 6"):
+    with pytest.raises(ConfigError, match=r"generalMaxCpus: 2 CPUs do not hold the 3.6 .* raise it to 8"):
         check(stack(services, pools=pools, karpenter={"generalMaxCpus": 2}))
     (warning,) = check(stack(services, pools=pools, karpenter={"generalMaxCpus": 4}))
-    assert "4 CPUs do not hold the 6 of all Ray heads while every service is rolled out" in warning
+    assert "4 CPUs do not hold the 7.2 of all Ray heads while every service is rolled out" in warning
 
 
 def test_neuron_cores_are_those_of_whole_nodes() -> None:
