@@ -261,23 +261,31 @@ def _pod_template(name: str, role: str, service: AnyService, secrets: SecretName
         "securityContext": restricted_container_manifest(read_only_root=False),
         **probes(role),
     }
-    if is_head:
-        container["env"] += [{"name": name, "value": value} for name, value in _HEAD_PATIENCE.items()]
-        container["lifecycle"] = head_lifecycle(replica_s)
-        size = {"cpu": f"{round(service.head.cpus * 1000)}m", "memory": f"{service.head.memory_gib:g}Gi"}
-        container["resources"] = {"requests": size, "limits": size}
     spec: dict[str, Any] = {
         "containers": [container],
         "terminationGracePeriodSeconds": grace_s,
         # Ray's autoscaler v2 replaces pods itself and refuses any other policy.
         "restartPolicy": "Never",
     }
+    if is_head:
+        _complete_head(spec, service, replica_s)
     _add_secrets(container, spec, secrets)
     metadata: dict[str, Any] = {"labels": pod_labels(name, role)}
     if grpc:
         # Proxies that run never read the list again, so another list must be another Ray cluster.
         metadata["annotations"] = {_GRPC_ANNOTATION: ",".join(grpc.servicer_functions)}
     return {"metadata": metadata, "spec": spec}
+
+
+def _complete_head(spec: dict[str, Any], service: AnyService, replica_s: int) -> None:
+    (container,) = spec["containers"]
+    container["env"] += [{"name": name, "value": value} for name, value in _HEAD_PATIENCE.items()]
+    container["lifecycle"] = head_lifecycle(replica_s)
+    size = {"cpu": f"{round(service.head.cpus * 1000)}m", "memory": f"{service.head.memory_gib:g}Gi"}
+    container["resources"] = {"requests": size, "limits": size}
+    # The autoscaler beside Ray handles no SIGTERM, and as process 1 of a namespace of its own it would not be
+    # ended by one either: the pod would stay for all of its grace period.
+    spec["shareProcessNamespace"] = True
 
 
 def _ports(role: str, grpc: Grpc | None) -> list[dict[str, Any]]:
