@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,7 @@ _START_PERIOD_S = 2
 
 _HEAD_PRE_STOP = Path(__file__).with_name("head_pre_stop_script.py")
 
-# Fails at once where a process is missing, a zombie being none, and late where the node only does not answer.
+# Zombies have names, too, until their parent asks for them.
 _PROBE = """\
 while :; do
   for name in {processes}; do
@@ -39,6 +40,11 @@ done
 """
 
 
+def probe_script(processes: Sequence[str], patience_s: int) -> str:
+    """Bash that fails at once without one of the processes, and after `patience_s` without Ray's answer."""
+    return _PROBE.format(processes=" ".join(processes), url=_HEALTH_URL, patience_s=patience_s)
+
+
 def probes(role: str) -> dict[str, Any]:
     """Start-up and liveness probe of a `head` or `worker`. KubeRay adds the readiness probe.
 
@@ -46,9 +52,9 @@ def probes(role: str) -> dict[str, Any]:
     minutes, by `_FAILURES` probes each of which looks for its share of them.
     """
     patience_s = _PATIENCE_S // _FAILURES
-    script = _PROBE.format(processes=" ".join(VITAL_PROCESSES[role]), url=_HEALTH_URL, patience_s=patience_s)
+    command = ["bash", "-c", probe_script(VITAL_PROCESSES[role], patience_s)]
     # A probe out of time would be a failure, so it has more time than it takes.
-    probe = {"exec": {"command": ["bash", "-c", script]}, "timeoutSeconds": 2 * patience_s}
+    probe = {"exec": {"command": command}, "timeoutSeconds": 2 * patience_s}
     start = {"periodSeconds": _START_PERIOD_S, "failureThreshold": _PATIENCE_S // _START_PERIOD_S}
     dead = {"terminationGracePeriodSeconds": grace_periods.DEAD_NODE_GRACE_S}
     liveness = {"periodSeconds": _PERIOD_S, "failureThreshold": _FAILURES, **dead}

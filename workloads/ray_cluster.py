@@ -192,7 +192,11 @@ def _worker_group(
     if placement.gpus:
         resources["nvidia.com/gpu"] = str(placement.gpus)
         template["spec"]["tolerations"] = [{"key": "nvidia.com/gpu", "operator": "Exists"}]
-    template["spec"]["containers"][0]["resources"] = {"requests": resources, "limits": resources}
+    (container,) = template["spec"]["containers"]
+    container["resources"] = {"requests": resources, "limits": resources}
+    container["env"].append(
+        {"name": "RAY_SERVE_PROXY_MIN_DRAINING_PERIOD_S", "value": str(grace_periods.PROXY_DRAIN_S)}
+    )
     template["spec"]["topologySpreadConstraints"] = _spread(name, service)
     # The Kubernetes API is of no use to a replica.
     template["spec"]["automountServiceAccountToken"] = False
@@ -254,7 +258,6 @@ def _pod_template(name: str, role: str, service: AnyService, secrets: SecretName
         "imagePullPolicy": "IfNotPresent",
         "env": [
             {"name": "RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S", "value": str(drain_s)},
-            {"name": "RAY_SERVE_PROXY_MIN_DRAINING_PERIOD_S", "value": str(grace_periods.PROXY_DRAIN_S)},
             *({"name": key, "value": value} for key, value in _serve_modes(service).items()),
         ],
         "ports": _ports(role, grpc),
