@@ -15,6 +15,7 @@ _SCALING_KEYS = (
     "max_ongoing_requests",
     "max_queued_requests",
     "max_replicas_per_node",
+    "max_surge_percent",
     "user_config",
 )
 _GROUP_SCALING_KEYS = ("replicas", "minReplicas", "maxReplicas")
