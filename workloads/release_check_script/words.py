@@ -8,8 +8,10 @@ import re
 LONGEST_CHARS = 1500
 
 _COLOUR = re.compile(r"\x1b\[[0-9;]*m")
-# What a traceback of an ExceptionGroup has before its lines.
-_GROUP_MARGIN = re.compile(r"^ *(?:\| ?|\+-[-+]*.*$|\+ (?=Exception Group))")
+# What a traceback of an ExceptionGroup has before its lines, and between its exceptions.
+_GROUP_MARGIN = re.compile(r"^ *(?:\| ?|\+ (?=Exception Group))")
+_GROUP_RULE = re.compile(r"^ *\+-[-+]+.*$")
+_PYTHON_HEAD = "Traceback (most recent call last):"
 # Heads of tracebacks: Python's, and the one that Ray puts in its place (RayTaskError.__str__ in
 # ray/exceptions.py, 2.60).
 _HEAD = re.compile(r"Traceback \(most recent call last\):$|^ray::.*\(pid=|: ray::.*\(pid=")
@@ -22,10 +24,15 @@ _TABLE = "Top 10 memory users"
 
 def last_words(report: str) -> str:
     """What the last exception in a report says, on one line; the last line where there is no exception."""
-    lines = [_GROUP_MARGIN.sub("", line) for line in _COLOUR.sub("", report).splitlines()]
-    message = _last_exception(lines) or [line for line in lines if line.strip()][-1:]
+    plain = _COLOUR.sub("", report).splitlines()
+    lines = [_GROUP_MARGIN.sub("", _GROUP_RULE.sub(_PYTHON_HEAD, line)) for line in plain]
+    message = _last_exception(lines)
+    if message:
+        message[0] = _MODULE.sub("", message[0])
+    else:
+        message = [line for line in lines if line.strip()][-1:]
     kept = [line.strip() for line in message if line.strip() and not _ADVICE.match(line)]
-    sentence = _MODULE.sub("", " ".join(kept).partition(_TABLE)[0].strip())
+    sentence = " ".join(kept).partition(_TABLE)[0].strip()
     return sentence if len(sentence) <= LONGEST_CHARS else sentence[:LONGEST_CHARS] + " ..."
 
 
