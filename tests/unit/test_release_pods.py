@@ -8,7 +8,6 @@ import pytest
 
 from tests.unit.release_world import KUBERNETES, World, run
 
-CLUSTER = "chat-abcde"
 NEVER = {"timeout_s": 1.5}
 
 
@@ -26,8 +25,14 @@ def terminated(seconds: int = 5, code: int = 1, **more: Any) -> dict[str, Any]:
     return {"terminated": {"exitCode": code, "reason": "Error", **times, **more}}
 
 
-def pod(name: str, *statuses: dict[str, Any], group: str = "headgroup", **status: Any) -> dict[str, Any]:
-    labels = {"ray.io/cluster": CLUSTER, "ray.io/group": group}
+def pod(
+    name: str,
+    *statuses: dict[str, Any],
+    group: str = "headgroup",
+    cluster: str = "chat-abcde",
+    **status: Any,
+) -> dict[str, Any]:
+    labels = {"ray.io/cluster": cluster, "ray.io/group": group}
     metadata = {"name": name, "uid": f"uid-{name}", "labels": labels, "resourceVersion": "2"}
     return {"metadata": metadata, "status": {"containerStatuses": list(statuses), **status}}
 
@@ -158,11 +163,7 @@ def test_pods_that_crash_in_turn_are_given_up() -> None:
         [pod(f"head-{n}", container("ray-head", terminated(seconds=900))) for n in range(9)],
         [pod(f"head-{n}", container("ray-head", terminated(code=0))) for n in range(9)],
         # Of another Ray cluster.
-        [
-            pod(f"{n}", container("ray-head", terminated()))
-            | {"metadata": {"name": "x", "uid": n, "resourceVersion": "2"}}
-            for n in map(str, range(9))
-        ],
+        [pod(f"head-{n}", container("ray-head", terminated()), cluster="chat-older") for n in range(9)],
     ],
     ids=["four", "ran well", "no error", "another cluster"],
 )
