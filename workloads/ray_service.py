@@ -63,9 +63,10 @@ class RayService(pulumi.ComponentResource):
     - ServiceAccount, on AWS
     - NetworkPolicies
     - Precompile, where the stack file asks for it
+    - ReleaseCheck, which says what is to be in force
     - RayService (`ray.io/v1`)
     - DisruptionBudgets
-    - ReleaseCheck
+    - the Job of the ReleaseCheck, which sees to it that it is
     """
 
     url: pulumi.Output[str]
@@ -84,16 +85,17 @@ class RayService(pulumi.ComponentResource):
         if is_precompiled(args.plan):
             of_job = PrecompileArgs(args.plan, namespace.metadata.name, needed)
             needed = [*needed, Precompile(of_job, pulumi.ResourceOptions(parent=self)).job]
-        custom_resource = self._custom_resource(args, namespace, needed)
+        store_address = args.gcs_store.address if args.gcs_store else None
+        check = ReleaseCheck(
+            ReleaseCheckArgs(args.plan, namespace.metadata.name, store_address),
+            opts=pulumi.ResourceOptions(parent=self),
+        )
+        custom_resource = self._custom_resource(args, namespace, [*needed, check.expected])
         DisruptionBudgets(
             DisruptionBudgetsArgs(args.plan, namespace.metadata.name, custom_resource),
             opts=pulumi.ResourceOptions(parent=self),
         )
-        store_address = args.gcs_store.address if args.gcs_store else None
-        ReleaseCheck(
-            ReleaseCheckArgs(args.plan, namespace.metadata.name, custom_resource, store_address),
-            opts=pulumi.ResourceOptions(parent=self),
-        )
+        check.run_after(custom_resource)
         suffix = "/v1" if isinstance(args.plan.service, ModelService) else ""
         self.release = args.plan.release
         self.url = namespace.metadata.name.apply(

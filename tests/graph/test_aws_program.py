@@ -49,7 +49,7 @@ def named(label: str) -> Resource:
 @pytest.mark.parametrize(
     ("first", "later"),
     [
-        ("Job mistral-7b-release-check", "RayService mistral-7b"),
+        ("Job mistral-7b-check", "RayService mistral-7b"),
         ("RayService mistral-7b", "Namespace mistral-7b-namespace"),
         ("Namespace mistral-7b-namespace", "Release kuberay-operator"),
         ("Namespace mistral-7b-namespace", "NodePool karpenter-inf2"),
