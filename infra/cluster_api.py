@@ -39,6 +39,9 @@ class ClusterApi:
         settings = api.configuration
         # urllib3 would repeat a failed request three times, and make a wait of ten seconds one of forty.
         settings.retries = False
+        if not settings.verify_ssl:
+            # Said in the kubeconfig, on purpose, and not to be repeated at every request.
+            urllib3.disable_warnings(urllib3.exceptions.InsecureRequestWarning)
         self._api = client.ApiClient(settings)
         self.name = f"{name} ({settings.host})"
 

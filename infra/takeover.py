@@ -1,11 +1,11 @@
 """What stands in the cluster before the stack makes it: left by an interrupted `up`, or somebody else's.
 
 The engine records an object after it was made, so an `up` that is killed leaves objects that the state does
-not know. They are the stack's, and the next `up` takes them over: the provider applies instead of creating. An
-object that the stack did not make must not be taken over like that. `before_create` tells the two apart. It is
-a hook of the engine, which runs right before the creation of an object that the state does not know (`Apply` of
-`CreateStep` in pkg/resource/deploy/step.go of Pulumi), at a preview too; nothing is asked about objects that
-are known already.
+not know. They are the stack's, and the next `up` takes them over: the provider applies instead of creating.
+An object that the stack did not make must not be taken over like that. `before_create` tells the two apart.
+It is a hook of the engine, which runs right before the creation of an object that the state does not know
+(`Apply` of `CreateStep` in pkg/resource/deploy/step.go of Pulumi), at a preview too; nothing is asked about
+objects that are known already.
 """
 
 from __future__ import annotations
