@@ -7,6 +7,7 @@ before that.
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping
 from functools import cache, cached_property
 from typing import Any, cast
@@ -69,7 +70,11 @@ class ClusterApi:
 
     def resource_of(self, api_version: str, kind: str) -> dict[str, Any] | None:
         """The `APIResource` of a kind: its plural `name`, and whether it is `namespaced`. None if unknown."""
-        return _kinds_of(self, api_version).get(kind)
+        prefix = "/apis" if "/" in api_version else "/api"
+        found = self.get(f"{prefix}/{api_version}") or {}
+        # A subresource (`rayservices/status`) has the kind of its parent.
+        kinds = {entry["kind"]: entry for entry in found.get("resources", []) if "/" not in entry["name"]}
+        return kinds.get(kind)
 
     def _request(self, method: str, path: str, body: Any = None) -> dict[str, Any] | None:
         try:
@@ -98,17 +103,21 @@ class ClusterApi:
         return f"{self.name} does not answer: {reason}; start the cluster, repair the kubeconfig, {_ANOTHER}"
 
 
-@cache
 def by_context(context: str | None) -> ClusterApi:
     """The cluster of a context of the kubeconfig, or of the current one; inside a pod, the pod's own.
 
     As the provider finds it: $KUBECONFIG, ~/.kube/config, the service account of the pod. Raises
     `ClusterError` where there is none.
     """
+    return _by_context(context, os.environ.get("KUBECONFIG"))
+
+
+@cache
+def _by_context(context: str | None, files: str | None) -> ClusterApi:
     name = f"the cluster of context {context!r}" if context else "the cluster of the current context"
     settings = client.Configuration()
     try:
-        config.load_kube_config(context=context, client_configuration=settings, persist_config=False)
+        config.load_kube_config(files, context, settings, persist_config=False)
     except (ConfigException, OSError, yaml.YAMLError) as error:
         if context is None and _loaded_in_pod(settings):
             return ClusterApi(client.ApiClient(settings), "the cluster of this pod")
@@ -134,14 +143,6 @@ def _loaded_in_pod(settings: client.Configuration) -> bool:
     except ConfigException:
         return False
     return True
-
-
-@cache
-def _kinds_of(api: ClusterApi, api_version: str) -> dict[str, dict[str, Any]]:
-    prefix = "/apis" if "/" in api_version else "/api"
-    found = api.get(f"{prefix}/{api_version}") or {}
-    # A subresource (`pods/eviction`) may have the kind of its parent.
-    return {entry["kind"]: entry for entry in found.get("resources", []) if "/" not in entry["name"]}
 
 
 def _explained(status: int, text: bytes) -> str:

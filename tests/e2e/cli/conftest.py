@@ -8,12 +8,14 @@ import shutil
 import stat
 import subprocess
 import sys
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.api_server import api_server
 from tests.graph.stacks import CHECKOUT, copy_of_the_checkout
 
 PACKAGES = ("aws", "eks", "kubernetes", "docker-build")
@@ -58,7 +60,7 @@ class Cli:
 
 
 @pytest.fixture(scope="module")
-def cli(tmp_path_factory: pytest.TempPathFactory) -> Cli:
+def cli(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cli]:
     if shutil.which("pulumi") is None:
         pytest.skip("the Pulumi CLI is not on PATH")
     directory = tmp_path_factory.mktemp("cli")
@@ -71,7 +73,13 @@ def cli(tmp_path_factory: pytest.TempPathFactory) -> Cli:
     for package in PACKAGES:
         script(plugins / f"pulumi-resource-{package}", f'exec {sys.executable} {STAND_IN} "$@"')
     script(plugins / "aws", "exit 1")
-    environment = os.environ | {
+    with api_server() as cluster:
+        environment = environment_of(directory, plugins, cluster.write_kubeconfig(directory / "kubeconfig"))
+        yield Cli(project, environment, Path(environment["OPERATIONS_LOG"]))
+
+
+def environment_of(directory: Path, plugins: Path, kubeconfig: Path) -> dict[str, str]:
+    return os.environ | {
         "PATH": f"{plugins}:{os.environ['PATH']}",
         "PYTHONPATH": str(CHECKOUT),
         "OPERATIONS_LOG": str(directory / "operations.jsonl"),
@@ -81,8 +89,8 @@ def cli(tmp_path_factory: pytest.TempPathFactory) -> Cli:
         "PULUMI_DISABLE_AUTOMATIC_PLUGIN_ACQUISITION": "true",
         "PULUMI_SKIP_UPDATE_CHECK": "true",
         "DOCKER_HOST": "unix:///none",
+        "KUBECONFIG": str(kubeconfig),
     }
-    return Cli(project, environment, Path(environment["OPERATIONS_LOG"]))
 
 
 def forget_encryption(stack_file: Path) -> None:
