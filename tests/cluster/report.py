@@ -51,13 +51,13 @@ def versions(kubernetes: Kubernetes, stack: Stack) -> dict[str, str]:
     """Of everything that had a part in it; `stack` is one that is up."""
     # The operator leaves its own there (ray-operator/controllers/ray/raycluster_controller.go, v1.7.0).
     annotations = kubernetes.all("Pod", stack.name, "ray.io/node-type=head")[0]["metadata"]["annotations"]
-    resources = json.loads(stack.run("stack", "export").expect().output)["deployment"]["resources"]
-    (provider,) = [r for r in resources if r["type"] == "pulumi:providers:kubernetes"]
+    state = json.loads(stack.run("stack", "export").expect().output)["deployment"]
+    (provider,) = [r for r in state["resources"] if r["type"] == "pulumi:providers:kubernetes"]
     return {
         "Kubernetes": kubernetes.version(),
         "KubeRay": annotations["ray.io/kuberay-version"],
         "pulumi-kubernetes": provider["outputs"]["version"],
-        "Pulumi": stack.run("version").expect().output.strip(),
+        "Pulumi": state["manifest"]["version"],
         "Ray": ray.__version__,
     }
 
