@@ -42,7 +42,7 @@ def spec(settings: Settings, **changed: Any) -> Config:
         "maxModelLen": 512,
         "replicas": {"min": 1, "max": 1},
         "head": {"cpus": 1, "memoryGib": 1.5},
-        "worker": {"cpus": 1, "memoryGib": 2.75},
+        "worker": {"cpus": 1.5, "memoryGib": 2.75},
         "cpusPerReplica": 0.5,
         # Long enough for the slowest answer here, and what has to end waits no longer.
         "requestTimeoutSeconds": 60,

@@ -138,7 +138,7 @@ def test_another_pod_shape_is_a_second_cluster(
 ) -> None:
     (before,) = service.clusters()
     with under_load(service, "other image and pod shape: second cluster") as row:
-        done = stack.up(config(told, image=told.next_image, worker={"cpus": 1, "memoryGib": 3}))
+        done = stack.up(config(told, image=told.next_image, worker={"cpus": 1.5, "memoryGib": 3}))
         service.wait(lambda: before not in service.clusters(), "the end of the first cluster")
         row.also["up"] = f"{done.seconds:.0f} s"
     row.expect_nothing_lost()
