@@ -10,8 +10,9 @@ from infra.bucket_layout import RAY_SERVICE_ACCOUNT, BucketLayout
 from infra.pod_security import restricted_container_manifest
 from infra.service_config import AnyService, BringYourOwnService, Grpc
 from serve_apps.environment import API_KEYS_FILE_ENV
+from workloads.node_lifecycle import head_lifecycle, probes
 from workloads.placement import AUTOSCALER_CPUS, AUTOSCALER_MEMORY_GIB, Placement
-from workloads.serve_config import GRPC_PORT, SERVE_PORT, longest_request_s
+from workloads.serve_config import GRPC_PORT, SERVE_PORT, replica_patience_s
 
 # Where the API keys' secret is mounted, and its only file.
 API_KEYS_DIRECTORY = "/etc/neuron-serve/api-keys"
@@ -191,7 +192,11 @@ def _worker_group(
     if placement.gpus:
         resources["nvidia.com/gpu"] = str(placement.gpus)
         template["spec"]["tolerations"] = [{"key": "nvidia.com/gpu", "operator": "Exists"}]
-    template["spec"]["containers"][0]["resources"] = {"requests": resources, "limits": resources}
+    (container,) = template["spec"]["containers"]
+    container["resources"] = {"requests": resources, "limits": resources}
+    container["env"].append(
+        {"name": "RAY_SERVE_PROXY_MIN_DRAINING_PERIOD_S", "value": str(grace_periods.PROXY_DRAIN_S)}
+    )
     template["spec"]["topologySpreadConstraints"] = _spread(name, service)
     # The Kubernetes API is of no use to a replica.
     template["spec"]["automountServiceAccountToken"] = False
@@ -242,11 +247,11 @@ def _serve_modes(service: AnyService) -> dict[str, str]:
 
 
 def _pod_template(name: str, role: str, service: AnyService, secrets: SecretNames) -> dict[str, Any]:
-    longest_s = longest_request_s(name, service)
+    replica_s = replica_patience_s(name, service)
     is_head = role == "head"
     grpc = service.grpc if isinstance(service, BringYourOwnService) else None
-    drain_s = grace_periods.HEAD_DRAIN_S if is_head else grace_periods.drain_s(longest_s)
-    grace_s = grace_periods.HEAD_GRACE_S if is_head else grace_periods.pod_grace_s(longest_s)
+    drain_s = grace_periods.HEAD_DRAIN_S if is_head else grace_periods.drain_s(replica_s)
+    grace_s = (grace_periods.head_grace_s if is_head else grace_periods.pod_grace_s)(replica_s)
     container: dict[str, Any] = {
         "name": f"ray-{role}",
         "image": service.image,
@@ -257,23 +262,33 @@ def _pod_template(name: str, role: str, service: AnyService, secrets: SecretName
         ],
         "ports": _ports(role, grpc),
         "securityContext": restricted_container_manifest(read_only_root=False),
+        **probes(role),
     }
-    if is_head:
-        container["env"] += [{"name": name, "value": value} for name, value in _HEAD_PATIENCE.items()]
-        size = {"cpu": f"{round(service.head.cpus * 1000)}m", "memory": f"{service.head.memory_gib:g}Gi"}
-        container["resources"] = {"requests": size, "limits": size}
     spec: dict[str, Any] = {
         "containers": [container],
         "terminationGracePeriodSeconds": grace_s,
         # Ray's autoscaler v2 replaces pods itself and refuses any other policy.
         "restartPolicy": "Never",
     }
+    if is_head:
+        _complete_head(spec, service, replica_s)
     _add_secrets(container, spec, secrets)
     metadata: dict[str, Any] = {"labels": pod_labels(name, role)}
     if grpc:
         # Proxies that run never read the list again, so another list must be another Ray cluster.
         metadata["annotations"] = {_GRPC_ANNOTATION: ",".join(grpc.servicer_functions)}
     return {"metadata": metadata, "spec": spec}
+
+
+def _complete_head(spec: dict[str, Any], service: AnyService, replica_s: int) -> None:
+    (container,) = spec["containers"]
+    container["env"] += [{"name": name, "value": value} for name, value in _HEAD_PATIENCE.items()]
+    container["lifecycle"] = head_lifecycle(replica_s)
+    size = {"cpu": f"{round(service.head.cpus * 1000)}m", "memory": f"{service.head.memory_gib:g}Gi"}
+    container["resources"] = {"requests": size, "limits": size}
+    # The autoscaler beside Ray handles no SIGTERM, and as process 1 of a namespace of its own it would not be
+    # ended by one either: the pod would stay for all of its grace period.
+    spec["shareProcessNamespace"] = True
 
 
 def _ports(role: str, grpc: Grpc | None) -> list[dict[str, Any]]:

@@ -22,6 +22,7 @@ from infra.in_cluster_store import InClusterStore
 from infra.network_policy import register_policies
 from infra.service_base import ModelService
 from workloads.api_keys import StackApiKeys
+from workloads.disruption_budgets import DisruptionBudgets, DisruptionBudgetsArgs
 from workloads.precompile import Precompile, PrecompileArgs, is_precompiled
 from workloads.ray_cluster import (
     API_KEYS_KEY,
@@ -29,7 +30,6 @@ from workloads.ray_cluster import (
     GCS_STORE_PASSWORD_KEY,
     HUGGING_FACE_TOKEN_KEY,
     RAY_AUTH_KEY,
-    pod_labels,
 )
 from workloads.release_check import ReleaseCheck, ReleaseCheckArgs
 from workloads.serve_config import SERVE_PORT
@@ -63,9 +63,10 @@ class RayService(pulumi.ComponentResource):
     - ServiceAccount, on AWS
     - NetworkPolicies
     - Precompile, where the stack file asks for it
+    - ReleaseCheck, which says what is to be in force
     - RayService (`ray.io/v1`)
-    - PodDisruptionBudget of the workers, where there is more than one
-    - ReleaseCheck
+    - DisruptionBudgets
+    - the Job of the ReleaseCheck, which sees to it that it is
     """
 
     url: pulumi.Output[str]
@@ -84,13 +85,17 @@ class RayService(pulumi.ComponentResource):
         if is_precompiled(args.plan):
             of_job = PrecompileArgs(args.plan, namespace.metadata.name, needed)
             needed = [*needed, Precompile(of_job, pulumi.ResourceOptions(parent=self)).job]
-        custom_resource = self._custom_resource(args, namespace, needed)
-        self._disruption_budget(args.plan, namespace)
         store_address = args.gcs_store.address if args.gcs_store else None
-        ReleaseCheck(
-            ReleaseCheckArgs(args.plan, namespace.metadata.name, custom_resource, store_address),
+        check = ReleaseCheck(
+            ReleaseCheckArgs(args.plan, namespace.metadata.name, store_address),
             opts=pulumi.ResourceOptions(parent=self),
         )
+        custom_resource = self._custom_resource(args, namespace, [*needed, check.expected])
+        DisruptionBudgets(
+            DisruptionBudgetsArgs(args.plan, namespace.metadata.name, custom_resource),
+            opts=pulumi.ResourceOptions(parent=self),
+        )
+        check.run_after(custom_resource)
         suffix = "/v1" if isinstance(args.plan.service, ModelService) else ""
         self.release = args.plan.release
         self.url = namespace.metadata.name.apply(
@@ -177,17 +182,6 @@ class RayService(pulumi.ComponentResource):
                 custom_timeouts=pulumi.CustomTimeouts(delete=_DELETE_TIMEOUT),
                 **upgrade_options(args.plan.service),
             ),
-        )
-
-    def _disruption_budget(self, plan: ServicePlan, namespace: k8s.core.v1.Namespace) -> None:
-        # With a single worker a budget would only block the drain of its node.
-        if plan.placement.min_workers < 2:
-            return
-        k8s.policy.v1.PodDisruptionBudget(
-            f"{self._name}-workers",
-            metadata={"name": "workers", "namespace": namespace.metadata.name},
-            spec={"max_unavailable": 1, "selector": {"match_labels": pod_labels(self._name, "worker")}},
-            opts=pulumi.ResourceOptions(parent=self),
         )
 
 

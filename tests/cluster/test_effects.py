@@ -7,8 +7,6 @@ compares one that serves (isClusterSpecHashEqual in ray-operator/controllers/ray
 from __future__ import annotations
 
 import json
-import os
-import shutil
 import subprocess
 import time
 from collections.abc import Iterator
@@ -19,6 +17,7 @@ import yaml
 
 from tests import changes
 from tests.changes import written
+from tests.cluster.kubernetes import Kubernetes, Object
 from tests.unit.plans import CPU, plan
 from tests.waiting import wait_until
 from workloads.effects import Effect, effect
@@ -26,7 +25,7 @@ from workloads.effects import Effect, effect
 pytestmark = pytest.mark.cluster
 
 NAME = "effects"
-PATIENCE_S = 120
+PATIENCE_S, POLL_S = 120, 1
 # An operator looks at a change at once, and every two seconds (ServiceDefaultRequeueDuration).
 UNCHANGED_S = 10
 HEAD, GROUP = ("rayClusterConfig", "headGroupSpec"), ("rayClusterConfig", "workerGroupSpecs", 0)
@@ -91,48 +90,48 @@ def pointer(path: changes.Path) -> str:
 class LiveService:
     """A RayService whose clusters never start."""
 
+    def __init__(self, kubernetes: Kubernetes) -> None:
+        self._kubernetes = kubernetes
+
     def patch(self, values: dict[changes.Path, Any]) -> None:
         """Put values at places of its spec, all at once."""
         operations = [{"op": "add", "path": pointer(path), "value": value} for path, value in values.items()]
-        self._kubectl("patch", "rayservice", NAME, "--type", "json", "--patch", json.dumps(operations))
+        patch = ("--type", "json", "--patch", json.dumps(operations))
+        kubectl("patch", "rayservice", NAME, "--namespace", NAME, *patch)
 
-    def spec_of(self, cluster: str) -> dict[str, Any]:
-        """The spec of a RayCluster."""
-        return json.loads(self._kubectl("get", "raycluster", cluster, "--output", "json"))["spec"]
+    def cluster(self) -> Object:
+        """The RayCluster that the operator prepares, once it is there."""
+        wait_until(lambda: self._prepared() in self._clusters(), "a RayCluster", PATIENCE_S, POLL_S)
+        return self._clusters()[self._prepared()]
 
-    def cluster(self) -> tuple[str, int]:
-        """Name and generation of the cluster that the operator prepares, once it is there."""
-        wait_until(lambda: self._prepared() in self._clusters(), "a RayCluster", PATIENCE_S, 1)
-        name = self._prepared()
-        return name, self._clusters()[name]
-
-    def another_than(self, name: str) -> tuple[str, int]:
-        """The same of one that comes in the place of another."""
-        wait_until(lambda: self._prepared() != name, f"another RayCluster than {name}", PATIENCE_S, 1)
+    def another_than(self, cluster: Object) -> Object:
+        """The one that comes in its place."""
+        name = cluster["metadata"]["name"]
+        wait_until(lambda: self._prepared() != name, f"another RayCluster than {name}", PATIENCE_S, POLL_S)
         return self.cluster()
 
     def _prepared(self) -> str:
-        found = json.loads(self._kubectl("get", "rayservice", NAME, "--output", "json"))
-        return found.get("status", {}).get("pendingServiceStatus", {}).get("rayClusterName", "")
+        service = self._kubernetes.get("RayService", NAME, NAME)
+        assert service
+        return service.get("status", {}).get("pendingServiceStatus", {}).get("rayClusterName", "")
 
-    def _clusters(self) -> dict[str, int]:
-        found = json.loads(self._kubectl("get", "rayclusters", "--output", "json"))["items"]
-        return {item["metadata"]["name"]: item["metadata"]["generation"] for item in found}
+    def _clusters(self) -> dict[str, Object]:
+        return {found["metadata"]["name"]: found for found in self._kubernetes.all("RayCluster", NAME)}
 
-    def _kubectl(self, *arguments: str) -> str:
-        return kubectl(*arguments, "--namespace", NAME)
+
+@pytest.fixture(scope="module", autouse=True)
+def bystander() -> None:
+    """None: nothing of this can be noticed by a service that runs."""
 
 
 @pytest.fixture(scope="module")
-def live() -> Iterator[LiveService]:
-    if not os.environ.get("KUBECONFIG") or not shutil.which("kubectl"):
-        pytest.skip("no cluster: KUBECONFIG names none, or kubectl is not on PATH")
+def live(kubernetes: Kubernetes) -> Iterator[LiveService]:
     metadata = {"name": NAME, "namespace": NAME}
     kubectl("apply", "--filename", "-", given={"apiVersion": "v1", "kind": "Namespace", "metadata": metadata})
     service = {"apiVersion": "ray.io/v1", "kind": "RayService", "metadata": metadata, "spec": spec()}
     try:
         kubectl("apply", "--filename", "-", given=service)
-        yield LiveService()
+        yield LiveService(kubernetes)
     finally:
         kubectl("delete", "rayservice", NAME, "--namespace", NAME, "--ignore-not-found")
         kubectl("delete", "namespace", NAME)
@@ -148,10 +147,9 @@ def test_what_reaches_no_cluster_that_runs_is_in_the_next_one(live: LiveService)
     before = live.cluster()
     live.patch({**NOTHING, **OPERATOR, ("serveConfigV2",): serve_config()})
     time.sleep(UNCHANGED_S)
-    assert live.cluster() == before
+    assert live.cluster()["spec"] == before["spec"]
     live.patch({("rayClusterConfig", "rayVersion"): "2.58.0"})
-    name, _ = live.another_than(before[0])
-    made = {"rayClusterConfig": live.spec_of(name)}
+    made = {"rayClusterConfig": live.another_than(before)["spec"]}
     for path, value in NOTHING.items():
         if path[0] == "rayClusterConfig":
             assert changes.at(made, path) == value, written(path)
@@ -159,7 +157,7 @@ def test_what_reaches_no_cluster_that_runs_is_in_the_next_one(live: LiveService)
 
 @pytest.mark.parametrize("path", SECOND, ids=written)
 def test_the_shape_of_the_cluster_makes_another_one(live: LiveService, path: changes.Path) -> None:
-    before, _ = live.cluster()
+    before = live.cluster()
     live.patch({path: SECOND[path]})
     live.another_than(before)
 

@@ -38,6 +38,7 @@ KUBECTL: dict[str, set[str]] = {
     "config": set(),
     "delete": {"--all-namespaces", "--selector"},
     "port-forward": {"--namespace"},
+    "drain": set(),
 }
 KUBECTL_SWITCHES = {"--all-namespaces", "--previous"}
 # Made by a chart, or by another choice of `gcsStore` than that of the stacks here.

@@ -1,0 +1,68 @@
+"""How the container of a Ray node shows that it lives, and what a head does before it ends."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from infra import grace_periods
+
+# What a node cannot be without. `ray start --block` goes on for ever where one of them has ended with exit
+# code 0 or by SIGTERM (`start` in ray/scripts/scripts.py, 2.60), as a raylet does after its dashboard agent.
+VITAL_PROCESSES = {"head": ("raylet", "gcs_server"), "worker": ("raylet",)}
+
+# Port and path of Ray's dashboard agent, where KubeRay's own liveness probe looks, too
+# (initLivenessAndReadinessProbe in ray-operator/controllers/ray/common/pod.go, tag ray-operator/v1.7.0).
+_HEALTH_URL = "http://localhost:52365/api/healthz"
+_PERIOD_S = 5
+# Four looks, and not two: Ray's autoscaler stops the raylet of a node that it removes, and needs some seconds
+# to have the pod deleted, which must not be taken for a death and replaced.
+_FAILURES = 4
+# How long a node whose processes live may leave its health unanswered: ten minutes, as with KubeRay's probe,
+# because a node that is short of CPUs, or cut off, is not a dead one.
+_PATIENCE_S = 600
+# A container that has not begun has not failed.
+_START_PERIOD_S = 2
+
+_HEAD_PRE_STOP = Path(__file__).with_name("head_pre_stop_script.py")
+
+# Zombies have names, too, until their parent asks for them.
+_PROBE = """\
+while :; do
+  for name in {processes}; do
+    grep -qsE "^[0-9]+ \\($name\\) [^XZ]" /proc/[0-9]*/stat || {{ echo "no $name runs here"; exit 1; }}
+  done
+  wget -q -t 1 -T 5 -O /dev/null {url} && exit 0
+  [ $SECONDS -lt {patience_s} ] || {{ echo "Ray does not answer"; exit 1; }}
+  sleep 2
+done
+"""
+
+
+def probe_script(processes: Sequence[str], patience_s: int) -> str:
+    """Bash that fails at once without one of the processes, and after `patience_s` without Ray's answer."""
+    return _PROBE.format(processes=" ".join(processes), url=_HEALTH_URL, patience_s=patience_s)
+
+
+def probes(role: str) -> dict[str, Any]:
+    """Start-up and liveness probe of a `head` or `worker`. KubeRay adds the readiness probe.
+
+    A node without a process of its own is noticed within 20 s; one that only does not answer after ten
+    minutes, by `_FAILURES` probes each of which looks for its share of them.
+    """
+    patience_s = _PATIENCE_S // _FAILURES
+    command = ["bash", "-c", probe_script(VITAL_PROCESSES[role], patience_s)]
+    # A probe out of time would be a failure, so it has more time than it takes.
+    probe = {"exec": {"command": command}, "timeoutSeconds": 2 * patience_s}
+    start = {"periodSeconds": _START_PERIOD_S, "failureThreshold": _PATIENCE_S // _START_PERIOD_S}
+    dead = {"terminationGracePeriodSeconds": grace_periods.DEAD_NODE_GRACE_S}
+    liveness = {"periodSeconds": _PERIOD_S, "failureThreshold": _FAILURES, **dead}
+    return {"startupProbe": probe | start, "livenessProbe": probe | liveness}
+
+
+def head_lifecycle(replica_s: int) -> dict[str, Any]:
+    """The hook by which a head outlives the workers of a cluster that is deleted, as long as they take."""
+    script = _HEAD_PRE_STOP.read_text(encoding="utf-8")
+    patience_s = grace_periods.pod_grace_s(replica_s)
+    return {"preStop": {"exec": {"command": ["python", "-I", "-c", script, str(patience_s)]}}}
