@@ -98,6 +98,7 @@ bench: setup model ## Measure this machine; ARGS="--full --page" also writes doc
 
 docs: setup ## Regenerate what is generated in docs/
 	@$(BIN)/python -m offline config-reference > docs/configuration.md
+	@$(BIN)/python -m offline effects-reference docs/placement.md
 
 clean: ## Remove caches and the virtual environment (not a running stack: make local-stop first)
 	@rm -rf $(VENV) .cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache test-artifacts
