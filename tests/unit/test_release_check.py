@@ -171,6 +171,13 @@ def test_a_release_that_cannot_start_fails_at_once_and_its_sentence_stands_alone
     assert 'File "/app/engine.py", line 7' in result.printed
 
 
+def test_what_two_deployments_say_is_said_once() -> None:
+    world = World()
+    failed = {name: deployment(1, status="DEPLOY_FAILED", message="No model.") for name in ("Engine", "Api")}
+    deployed(world).update(status="DEPLOY_FAILED", deployments=failed)
+    assert run(world).last_words == "chat release r2: Api, Engine: No model."
+
+
 def test_a_builder_that_fails_is_told_as_well() -> None:
     world = World()
     report = (

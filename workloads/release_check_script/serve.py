@@ -58,12 +58,14 @@ def replica_bounds(options: Status, target: int) -> tuple[int, float]:
 
 
 def own_words(application: Status) -> str:
-    """The sentence of each deployment that is not healthy, or of the application."""
-    words = [
-        f"{name}: {last_words(deployment['message'])}"
-        for name, deployment in (application.get("deployments") or {}).items()
-        if deployment.get("status") != "HEALTHY" and deployment.get("message")
-    ]
+    """The sentences of the deployments that are not healthy, or the application's own."""
+    names: dict[str, list[str]] = {}
+    for name, deployment in (application.get("deployments") or {}).items():
+        if deployment.get("status") != "HEALTHY" and (
+            sentence := last_words(deployment.get("message") or "")
+        ):
+            names.setdefault(sentence, []).append(name)
+    words = [f"{', '.join(sorted(of))}: {sentence}" for sentence, of in names.items()]
     return "; ".join(words) or last_words(application.get("message") or "") or "no message yet"
 
 
