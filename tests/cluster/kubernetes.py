@@ -20,6 +20,7 @@ _PATHS = {
     "Deployment": "apis/apps/v1",
     "Job": "apis/batch/v1",
     "NetworkPolicy": "apis/networking.k8s.io/v1",
+    "PodDisruptionBudget": "apis/policy/v1",
     "RayService": "apis/ray.io/v1",
     "RayCluster": "apis/ray.io/v1",
 }

@@ -122,6 +122,13 @@ class Service:
         """Names of its Ray clusters."""
         return sorted(found["metadata"]["name"] for found in self._kubernetes.all("RayCluster", self.name))
 
+    def budgets(self) -> dict[str, int]:
+        """How many workers no eviction may touch, by the Ray cluster that they are of."""
+        return {
+            found["metadata"]["ownerReferences"][0]["name"]: found["spec"]["minAvailable"]
+            for found in self._kubernetes.all("PodDisruptionBudget", self.name)
+        }
+
     def application(self) -> Object:
         """What Ray Serve tells of it, by way of the head."""
         (head,) = [pod for pod in self.pods("head") if is_ready(pod)]

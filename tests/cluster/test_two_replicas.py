@@ -78,6 +78,7 @@ def test_a_bad_release_changes_nothing_and_the_way_back_is_open_every_time(
 def test_the_nodes_of_the_workers_are_drained(
     kubernetes: Kubernetes, service: Service, under_load: UnderLoad
 ) -> None:
+    service.wait(lambda: set(service.budgets().values()) == {1}, "a budget that holds one worker")
     first, second = service.ready_workers()
     with under_load(service, "worker pods drained, one by one") as row:
         service.wait(lambda: kubernetes.evict(first) is None, "eviction of the first worker")
