@@ -13,6 +13,9 @@ from infra.config_keys import KeyTree, Location
 from infra.config_phrases import concealed, misfit, nearest, shown
 from infra.secrets_config import SECRET_KEYS, setting_of
 
+# Keys of the AWS provider that are looked for among this project's.
+_PROVIDER_KEYS = {"region": "aws:region", "profile": "aws:profile"}
+
 
 class ConfigError(pulumi.RunError):
     """The configuration cannot be built; the message is all that a user needs to see.
@@ -60,14 +63,16 @@ def _subject(details: ErrorDetails) -> tuple[Location, Any]:
 
 def _unknown(location: Location, keys: KeyTree) -> str:
     """What is said of a key that nothing knows: what was meant, or where it belongs."""
-    *inside, name = location
+    inside, name = location[:-1], str(location[-1])
     if name in SECRET_KEYS:
-        return f"unknown key here; it is a secret of the stack, {setting_of(str(name))}"
-    if apps := keys.variants(str(name), inside):
+        return f"unknown key here; it is a secret of the stack, {setting_of(name)}"
+    if name in _PROVIDER_KEYS:
+        return f"unknown key here; it is {_PROVIDER_KEYS[name]}, beside the keys of this project"
+    if apps := keys.variants(name, inside):
         return f"unknown key here; only app {' or '.join(map(shown, apps))} has it"
-    if homes := keys.homes(str(name), inside):
+    if homes := keys.homes(name, inside):
         return f"unknown key here; it belongs to {' or '.join(home or 'the top level' for home in homes)}"
-    return f"unknown key; {nearest(str(name), [*keys.names(inside), *(SECRET_KEYS if not inside else ())])}"
+    return f"unknown key; {nearest(name, [*keys.names(inside), *(SECRET_KEYS if not inside else ())])}"
 
 
 def _without(texts: list[str], sentence: str) -> str:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 from pydantic import BaseModel
 
@@ -50,7 +50,8 @@ class KeyTree:
                 schema = variants[str(part)]
                 continue
             required = isinstance(part, int) or part in schema.get("required", _discriminator(schema))
-            path, schema = _joined(path, part), _child(schema, part)
+            samples = _samples(schema, self._example(schema))
+            path, schema = _joined(path, part), {**samples, **_child(schema, part)}
         schema = self._resolved(schema)
         return Key(path, schema, required, self._example(schema))
 
@@ -59,15 +60,14 @@ class KeyTree:
         return list(self.at(location).schema.get("properties", {}))
 
     def homes(self, name: str, location: Location) -> list[str]:
-        """Paths of the mappings that know the key `name`, the nearest ones below or else above a location.
+        """Paths of the mappings that know the key `name`: all below a location, or else the nearest above.
 
         An item of a list is `[]` in them, and an entry by a user's name `NAME`; "" is the top level.
         """
         here = self.at(location)
         below = [path for path, schema in self._mappings(here.path, here.schema) if _knows(schema, name)]
         if below:
-            depth = min(map(_depth, below))
-            return list(dict.fromkeys(path for path in below if _depth(path) == depth))
+            return list(dict.fromkeys(below))
         above = (self.at(location[:end]) for end in reversed(range(len(location))))
         return next(([key.path] for key in above if _knows(key.schema, name)), [])
 
@@ -141,6 +141,17 @@ def _child(schema: Schema, part: int | str) -> Schema:
     return schema.get("properties", {}).get(part) or _entries(schema)
 
 
+def _samples(schema: Schema, example: Any) -> Schema:
+    """What an example of a list or of a mapping of named entries says of their entries."""
+    match example:
+        case [first, *_]:
+            return {"examples": [first]}
+        case dict() if example and "properties" not in schema:
+            return {"examples": [next(iter(cast("dict[str, Any]", example).values()))]}
+        case _:
+            return {}
+
+
 def _variants(schema: Schema) -> dict[str, Schema]:
     mapping: dict[str, str] = schema.get("discriminator", {}).get("mapping", {})
     return {tag: {"$ref": reference} for tag, reference in mapping.items()}
@@ -159,10 +170,6 @@ def _joined(path: str, part: int | str) -> str:
     if isinstance(part, int):
         return f"{path}[{part}]"
     return f"{path}.{part}" if path else part
-
-
-def _depth(path: str) -> int:
-    return path.count(".") + path.count("[")
 
 
 def _knows(schema: Schema, name: str) -> bool:

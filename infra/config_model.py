@@ -20,8 +20,8 @@ def _digits_as_written(value: object) -> object:
     """The text of a number where YAML kept it; raises ValueError where a zero at its end may be lost."""
     if isinstance(value, float) and len(str(value).partition(".")[2]) == 1:
         raise ValueError(
-            f"{value} is a number, and YAML reads {value} and {value}0 as the same one; put the one that is "
-            f"meant in quotes, '{value}' or '{value}0'"
+            f"{value} is a number, and YAML reads {value} and {value}0 as the same number; put the right one "
+            f"in quotes, '{value}' or '{value}0'"
         )
     return str(value) if isinstance(value, int | float) and not isinstance(value, bool) else value
 

@@ -100,7 +100,7 @@ def _misplaced(value: Any, kind: str | None) -> str | None:
     if value == "":
         return "{value} is empty"
     if kind == "integer" and isinstance(value, float):
-        return "{value} is not a whole number"
+        return "{value} is not whole"
     name, takes_it = next((name, kinds) for type_, name, kinds in _KINDS if isinstance(value, type_))
     return None if kind is None or kind in takes_it else f"{{value}} is {name}"
 
@@ -109,7 +109,7 @@ def _hint(value: Any, key: Key) -> str:
     """What else helps with a value that YAML reads as something else than was meant."""
     if value is None and not key.required:
         return ", or remove the key"
-    if key.kind == "string" and isinstance(value, bool | int | float):
+    if key.kind == "string" and "enum" not in key.schema and isinstance(value, bool | int | float):
         return ", in quotes"
     of_text = isinstance(value, str) and _NOT_TEXT.fullmatch(value)
     return ", without quotes" if of_text and key.kind in ("boolean", "integer", "number") else ""

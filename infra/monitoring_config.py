@@ -29,7 +29,7 @@ class Monitoring(ConfigModel):
     @model_validator(mode="after")
     def _values_need_the_chart(self) -> Monitoring:
         if self.chart_values and not self.enabled:
-            raise ValueError("chartValues have no effect with enabled: false; remove them")
+            raise ValueError("chartValues have no effect without enabled: true; add it, or remove them")
         return self
 
 

@@ -179,7 +179,8 @@ class ModelService(Service):
         key, cores = self.cores
         if self.accelerator != "neuron" and cores != 1:
             raise ValueError(
-                f"{key} {cores} counts NeuronCores and must be 1 on accelerator {self.accelerator!r}"
+                f"{key} {cores} counts NeuronCores, and accelerator {self.accelerator!r} has none; set it "
+                "to 1"
             )
         return self
 
