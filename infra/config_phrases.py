@@ -149,7 +149,7 @@ def _length(schema: Schema) -> str:
     if most is not None:
         return f" of {least} to {most} entries"
     longest = f" of at most {schema['maxLength']} characters" if "maxLength" in schema else ""
-    return " with an entry or more" if least == 1 else f" of {least} entries or more" if least else longest
+    return " with one entry or more" if least == 1 else f" of {least} entries or more" if least else longest
 
 
 def _yaml(value: Any) -> str:

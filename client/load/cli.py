@@ -23,46 +23,68 @@ _INTERRUPTED = 130
 def add_load_options(parser: argparse.ArgumentParser) -> None:
     """Add everything that `load` takes."""
     add_connection_options(parser)
-    default = "default %(default)s"
+    default = "(default: %(default)s)"
     parser.add_argument(
-        "--rate", type=_positive, default=1.0, help=f"requests a second on average; {default}"
+        "--rate",
+        type=_positive,
+        default=1.0,
+        metavar="R",
+        help=f"requests sent a second, on average {default}",
     )
-    parser.add_argument(
-        "--warm-up", type=_not_negative, default=5.0, metavar="S", help=f"not counted; {default}"
-    )
-    parser.add_argument("--duration", type=_positive, default=60.0, metavar="S", help=f"counted; {default}")
-    parser.add_argument(
-        "--drain", type=_not_negative, default=60.0, metavar="S", help=f"wait for the last answers; {default}"
-    )
-    distribution = "N, uniform:LOW:HIGH, normal:MEAN:DEVIATION or exponential:MEAN"
-    parser.add_argument(
-        "--prompt-tokens", type=length, default="128", metavar="LENGTH", help=f"{distribution}; {default}"
-    )
-    parser.add_argument(
-        "--answer-tokens",
-        type=length,
-        default="128",
-        metavar="LENGTH",
-        help=f"max_tokens, in the same words; {default}",
-    )
-    parser.add_argument("--seed", type=int, default=0, help=f"same seed, same requests and times; {default}")
-    for name, what in (
-        ("ttft", "first token"),
-        ("inter-token", "mean between tokens"),
-        ("latency", "answer"),
+    for name, seconds, what in (
+        ("warm-up", 5.0, "seconds at the start that are not counted"),
+        ("drain", 60.0, "seconds to wait for the last answers"),
     ):
         parser.add_argument(
-            f"--slo-{name}-ms", type=_positive, metavar="MS", help=f"limit of goodput: {what}"
+            f"--{name}", type=_not_negative, default=seconds, metavar="S", help=f"{what} {default}"
+        )
+    parser.add_argument(
+        "--duration", type=_positive, default=60.0, metavar="S", help=f"seconds that are counted {default}"
+    )
+    for name, what in (("prompt", "a prompt"), ("answer", "an answer, at most")):
+        parser.add_argument(
+            f"--{name}-tokens",
+            type=length,
+            default="128",
+            metavar="LENGTH",
+            help=f"length of {what}, in tokens: N, uniform:LOW:HIGH, normal:MEAN:DEVIATION or "
+            f"exponential:MEAN {default}",
+        )
+    parser.add_argument(
+        "--seed",
+        type=int,
+        default=0,
+        metavar="N",
+        help=f"chooses the prompts and their times; the same seed gives the same {default}",
+    )
+    for name, what in (
+        ("ttft", "until the first token"),
+        ("inter-token", "between two tokens, on average"),
+        ("latency", "until the whole answer"),
+    ):
+        parser.add_argument(
+            f"--slo-{name}-ms",
+            type=_positive,
+            metavar="MS",
+            help=f"longest time {what}, milliseconds; goodput counts the answers that keep it",
         )
     cost = parser.add_mutually_exclusive_group()
     cost.add_argument(
-        "--cost-per-hour", type=_positive, metavar="USD", help="for the cost of a million tokens"
+        "--cost-per-hour",
+        type=_positive,
+        metavar="USD",
+        help="what the service costs an hour, to print the cost of a million tokens",
     )
-    cost.add_argument("--stack", metavar="NAME", help="take the cost from this stack's placement")
-    cost.add_argument("--stack-file", type=Path, metavar="FILE", help="the same, from a stack file")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures; - is standard output")
+    cost.add_argument("--stack", metavar="NAME", help="take that cost from this stack's placement")
+    cost.add_argument("--stack-file", type=Path, metavar="FILE", help="take that cost from this stack file")
     parser.add_argument(
-        "--plots", type=Path, metavar="DIR", help="write distributions and a time line as PNG"
+        "--json", type=Path, metavar="FILE", help="write the figures as JSON; - is the standard output"
+    )
+    parser.add_argument(
+        "--plots",
+        type=Path,
+        metavar="DIR",
+        help="save plots of the distributions and of the run as PNG files",
     )
 
 
