@@ -65,7 +65,7 @@ def _misplaced(key: str, text: str) -> list[str]:
         return [f"{key}: stands in plain text in the stack file; remove it and {setting_of(key)}"]
     # The engine hands lists and mappings over as JSON.
     if text.startswith(("[", "{")):
-        return [f"{key}: a list or a mapping; remove it, and as one text {setting_of(key)}"]
+        return [f"{key}: is a list or a mapping and must be one text; {setting_of(key)}"]
     return []
 
 
@@ -82,13 +82,13 @@ def _weak_api_keys(text: str) -> list[str]:
     findings: list[str] = []
     if short:
         findings.append(
-            f"apiKeys: less than {_API_KEY_MIN_CHARS} characters in {short} of {len(keys)}; make each with "
-            "`openssl rand -hex 32`"
+            f"apiKeys: fewer than {_API_KEY_MIN_CHARS} characters in {short} of {len(keys)} keys; make each "
+            "with `openssl rand -hex 32`"
         )
     if broken:
         findings.append(
-            f"apiKeys: no 64 hexadecimal digits behind {HASHED_KEY_PREFIX} in {broken} of {len(keys)}; make "
-            "them with `printf %s KEY | sha256sum`"
+            f"apiKeys: no 64 hexadecimal digits after {HASHED_KEY_PREFIX} in {broken} of {len(keys)} keys; "
+            "make them with `printf %s KEY | sha256sum`"
         )
     return findings
 

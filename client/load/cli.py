@@ -18,29 +18,40 @@ from client.load.summary import Slo, Summary, counted, summarise
 from client.load.workload import length, plan
 
 _INTERRUPTED = 130
+_DEFAULT = "(default: %(default)s)"
 
 
 def add_load_options(parser: argparse.ArgumentParser) -> None:
     """Add everything that `load` takes."""
     add_connection_options(parser)
-    default = "(default: %(default)s)"
+    _add_workload_options(parser)
+    _add_length_options(parser)
+    _add_goal_options(parser)
+    parser.add_argument(
+        "--json", type=Path, metavar="FILE", help="write the figures as JSON; - is the standard output"
+    )
+    parser.add_argument(
+        "--plots", type=Path, metavar="DIR", help="save plots of the distributions and of the run, as PNG"
+    )
+
+
+def _add_workload_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--rate",
         type=_positive,
         default=1.0,
         metavar="R",
-        help=f"requests sent a second, on average {default}",
+        help=f"requests sent a second, on average {_DEFAULT}",
     )
-    for name, seconds, what in (
-        ("warm-up", 5.0, "seconds at the start that are not counted"),
-        ("drain", 60.0, "seconds to wait for the last answers"),
+    for name, type_, seconds, what in (
+        ("warm-up", _not_negative, 5.0, "seconds at the start that are not counted"),
+        ("duration", _positive, 60.0, "seconds that are counted"),
+        ("drain", _not_negative, 60.0, "seconds to wait for the last answers"),
     ):
-        parser.add_argument(
-            f"--{name}", type=_not_negative, default=seconds, metavar="S", help=f"{what} {default}"
-        )
-    parser.add_argument(
-        "--duration", type=_positive, default=60.0, metavar="S", help=f"seconds that are counted {default}"
-    )
+        parser.add_argument(f"--{name}", type=type_, default=seconds, metavar="S", help=f"{what} {_DEFAULT}")
+
+
+def _add_length_options(parser: argparse.ArgumentParser) -> None:
     for name, what in (("prompt", "a prompt"), ("answer", "an answer, at most")):
         parser.add_argument(
             f"--{name}-tokens",
@@ -48,15 +59,18 @@ def add_load_options(parser: argparse.ArgumentParser) -> None:
             default="128",
             metavar="LENGTH",
             help=f"length of {what}, in tokens: N, uniform:LOW:HIGH, normal:MEAN:DEVIATION or "
-            f"exponential:MEAN {default}",
+            f"exponential:MEAN {_DEFAULT}",
         )
     parser.add_argument(
         "--seed",
         type=int,
         default=0,
         metavar="N",
-        help=f"chooses the prompts and their times; the same seed gives the same {default}",
+        help=f"chooses the prompts and their times; the same seed gives the same ones {_DEFAULT}",
     )
+
+
+def _add_goal_options(parser: argparse.ArgumentParser) -> None:
     for name, what in (
         ("ttft", "until the first token"),
         ("inter-token", "between two tokens, on average"),
@@ -77,15 +91,6 @@ def add_load_options(parser: argparse.ArgumentParser) -> None:
     )
     cost.add_argument("--stack", metavar="NAME", help="take that cost from this stack's placement")
     cost.add_argument("--stack-file", type=Path, metavar="FILE", help="take that cost from this stack file")
-    parser.add_argument(
-        "--json", type=Path, metavar="FILE", help="write the figures as JSON; - is the standard output"
-    )
-    parser.add_argument(
-        "--plots",
-        type=Path,
-        metavar="DIR",
-        help="save plots of the distributions and of the run as PNG files",
-    )
 
 
 def load(options: argparse.Namespace) -> int:

@@ -12,6 +12,7 @@ from offline.local.ports import Endpoint
 from offline.stack_options import add_stack_options, project_dir_of, stack_of
 
 _LOOPBACK = "127.0.0.1"
+_DEFAULT = "(default: %(default)s)"
 
 
 class Subparsers(Protocol):
@@ -24,56 +25,43 @@ class Subparsers(Protocol):
 
 def add_commands(subparsers: Subparsers) -> None:
     """Add the commands; each parser sets `handler`, a function from the parsed arguments to an exit code."""
-    run = _add(subparsers, "run", _run, "run a stack's service on this machine until Ctrl-C")
-    run.add_argument(
+    _add_run_options(_add(subparsers, "run", _run, "run a stack's service on this machine until Ctrl-C"))
+    _add(subparsers, "status", _status, "show the run of a stack; exit code 0 if it runs, 3 if not")
+    _add(subparsers, "stop", _stop, "end the run of a stack, if there is one")
+    _add_hurt_options(
+        _add(subparsers, "hurt", _hurt, "kill, pause or drain a part of a run that was started with --ha")
+    )
+
+
+def _add_run_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
         "--service", metavar="NAME", help="service to run (default: the only one that the stack has)"
     )
-    default = "(default: %(default)s)"
     for name, what, port in (("api", "the API", 8000), ("ui", "the chat page", 7860)):
-        run.add_argument(
-            f"--{name}-host",
-            default=_LOOPBACK,
-            metavar="ADDRESS",
-            help=f"address that {what} listens on {default}",
-        )
-        run.add_argument(
-            f"--{name}-port",
-            default=port,
-            type=_port,
-            metavar="PORT",
-            help=f"port that {what} listens on {default}",
-        )
-    run.add_argument(
-        "--grpc-port",
-        type=_port,
-        metavar="PORT",
-        help="port of gRPC, for a service that has it (default: gRPC is off)",
-    )
-    run.add_argument(
-        "--dashboard-port",
-        default=8265,
-        type=_port,
-        metavar="PORT",
-        help=f"port of Ray's dashboard {default}",
-    )
-    run.add_argument(
+        text = f"address that {what} listens on {_DEFAULT}"
+        parser.add_argument(f"--{name}-host", default=_LOOPBACK, metavar="ADDRESS", help=text)
+        text = f"port that {what} listens on {_DEFAULT}"
+        parser.add_argument(f"--{name}-port", default=port, type=_port, metavar="PORT", help=text)
+    text = "port of gRPC, for a service that has it (default: gRPC is off)"
+    parser.add_argument("--grpc-port", type=_port, metavar="PORT", help=text)
+    text = f"port of Ray's dashboard {_DEFAULT}"
+    parser.add_argument("--dashboard-port", default=8265, type=_port, metavar="PORT", help=text)
+    parser.add_argument(
         "--ha",
         action="store_true",
         help="run two workers and Redis, so that parts can be killed with make hurt ARGS=head",
     )
-    run.add_argument(
+    parser.add_argument(
         "--detach", action="store_true", help="return once the model answers, and leave it running"
     )
-    _add(subparsers, "status", _status, "show the run of a stack; exit code 0 if it runs, 3 if not")
-    _add(subparsers, "stop", _stop, "end the run of a stack, if there is one")
-    hurt = _add(subparsers, "hurt", _hurt, "kill, pause or drain a part of a run that was started with --ha")
-    hurt.add_argument("part", choices=["head", "worker-1", "worker-2", "redis"], help="what is hurt")
-    ways = hurt.add_mutually_exclusive_group()
-    ways.add_argument(
-        "--pause", action="store_true", help="stop its processes for a while instead of killing them"
-    )
+
+
+def _add_hurt_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("part", choices=["head", "worker-1", "worker-2", "redis"], help="what is hurt")
+    ways = parser.add_mutually_exclusive_group()
+    ways.add_argument("--pause", action="store_true", help="stop its processes for a while instead")
     ways.add_argument("--drain", action="store_true", help="send it SIGTERM first, as Kubernetes does")
-    hurt.add_argument(
+    parser.add_argument(
         "--seconds",
         type=float,
         default=60,
