@@ -67,21 +67,23 @@ def add_connection_options(parser: argparse.ArgumentParser) -> None:
         "--base-url",
         default=os.environ.get("OPENAI_BASE_URL", _DEFAULT_BASE_URL),
         metavar="URL",
-        help="the API, ending in /v1 (OPENAI_BASE_URL); default %(default)s",
+        help="address of the API, ending in /v1; OPENAI_BASE_URL may say it, too (default: %(default)s)",
     )
     parser.add_argument(
         "--api-key-file",
         type=Path,
         metavar="FILE",
-        help="file whose first line is the API key; otherwise OPENAI_API_KEY has it",
+        help="file whose first line is the API key (default: the variable OPENAI_API_KEY has it)",
     )
-    parser.add_argument("--model", metavar="NAME", help="which model; default: the first that is served")
+    parser.add_argument(
+        "--model", metavar="NAME", help="model to talk to (default: the first that is served)"
+    )
     parser.add_argument(
         "--timeout",
         type=float,
         default=600.0,
-        metavar="SECONDS",
-        help="of a request; default %(default)g",
+        metavar="S",
+        help="seconds that a request may take (default: %(default)g)",
     )
 
 

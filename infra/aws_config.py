@@ -14,7 +14,7 @@ from typing import Annotated, Literal
 from pydantic import Field, PositiveInt, field_validator, model_validator
 
 from infra.cluster_config import AddOns, Cluster
-from infra.config_model import ConfigModel
+from infra.config_model import ConfigModel, Digits
 from infra.instances import NEURON_INSTANCES, has_arm_cores
 from infra.monitoring_config import Alarms
 from infra.network_config import Network
@@ -28,8 +28,15 @@ GENERAL_POOL = "general"
 class NodePool(ConfigModel):
     """A Karpenter node pool of Neuron instances."""
 
-    name: str = Field(pattern=r"^[a-z]([-a-z0-9]{0,40}[a-z0-9])?$", description="Name of the pool.")
-    instance_types: list[str] = Field(min_length=1, description="Neuron instance types it may start.")
+    name: str = Field(
+        pattern=r"^[a-z]([-a-z0-9]{0,40}[a-z0-9])?$",
+        description="Name of the pool.",
+        examples=["inf2"],
+        json_schema_extra={"form": "at most 42 lower case letters, digits and hyphens, first a letter"},
+    )
+    instance_types: list[str] = Field(
+        min_length=1, description="Neuron instance types it may start.", examples=[["inf2.8xlarge"]]
+    )
     capacity_types: list[Literal["reserved", "on-demand", "spot"]] = Field(
         default_factory=lambda: ["on-demand"],
         min_length=1,
@@ -37,13 +44,18 @@ class NodePool(ConfigModel):
         "in an account, `aws iam create-service-linked-role --aws-service-name spot.amazonaws.com`.",
     )
     capacity_reservations: list[str] = Field(
-        default_factory=list[str], description="Ids of capacity reservations, for `reserved`."
+        default_factory=list[str],
+        description="Ids of capacity reservations, for `reserved`.",
+        examples=[["cr-0123456789abcdef0"]],
     )
     max_neuron_devices: PositiveInt = Field(
-        description="Neuron devices (of two NeuronCores each) that the pool may hold at a time."
+        description="Neuron devices (of two NeuronCores each) that the pool may hold at a time.",
+        examples=[3],
     )
     zones: list[str] | None = Field(
-        default=None, description="Zones of the pool, among the stack's; all of them if unset."
+        default=None,
+        description="Zones of the pool, among the stack's; all of them if unset.",
+        examples=[["us-west-2a"]],
     )
     disk_gib: int = Field(default=300, ge=50, le=16384, description="Size of a node's gp3 root disk, GiB.")
     disk_throughput_mib_s: int = Field(
@@ -84,21 +96,26 @@ class NodePool(ConfigModel):
         if ("reserved" in self.capacity_types) != bool(self.capacity_reservations):
             raise ValueError(
                 f"capacityTypes {self.capacity_types} and capacityReservations "
-                f"{self.capacity_reservations} go together; name the reservations (cr-...) and "
-                "`reserved`, or neither"
+                f"{self.capacity_reservations} do not fit together; name reservations (cr-...) and "
+                "'reserved', or neither"
             )
         for reservation in self.capacity_reservations:
             if not re.fullmatch(r"cr-[0-9a-z]+", reservation):
-                raise ValueError(f"{reservation!r} is not the id of a capacity reservation (cr-...)")
+                raise ValueError(
+                    f"{reservation!r} in capacityReservations is not the id of a capacity reservation; write "
+                    "one like cr-0123456789abcdef0"
+                )
         return self
 
 
 class Karpenter(ConfigModel):
     """Nodes on demand."""
 
-    ami_date: str | None = Field(
+    ami_date: Digits | None = Field(
         default=None,
         pattern=r"^\d{8}$",
+        examples=["20260714"],
+        json_schema_extra={"form": "a date of eight digits"},
         description="Date of the AL2023 node image (YYYYMMDD), pinned together with the Neuron image of the "
         "services, whose runtime needs a matching driver. A new date replaces the nodes one by one, serving "
         "ones too, an hour after each got its notice; raise it before the image. Empty: looked up in dev.",
@@ -106,6 +123,7 @@ class Karpenter(ConfigModel):
     general_instance_types: list[str] = Field(
         default_factory=lambda: ["m6i.large", "m6i.xlarge", "m6i.2xlarge"],
         min_length=1,
+        examples=[["m6i.large", "m6i.xlarge"]],
         description="Instance types of the pool for Ray heads and the chat page, x86.",
     )
     general_max_cpus: PositiveInt = Field(default=32, description="CPU cores that pool may hold at a time.")
@@ -127,6 +145,10 @@ class Artifacts(ConfigModel):
     model_bucket: str | None = Field(
         default=None,
         pattern=r"^[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]$",
+        examples=["my-models"],
+        json_schema_extra={
+            "form": "the name of a bucket, 3 to 63 lower case letters, digits, dots and hyphens"
+        },
         description="A bucket of yours with model weights; read, never changed or deleted.",
     )
 
@@ -142,11 +164,15 @@ class Ingress(ConfigModel):
     certificate_arn: str | None = Field(
         default=None,
         pattern=r"^arn:aws[a-z-]*:acm:[a-z0-9-]+:\d{12}:certificate/.+$",
+        examples=["arn:aws:acm:us-west-2:123456789012:certificate/0a1b2c3d"],
+        json_schema_extra={"form": "the ARN of an ACM certificate"},
         description="ACM certificate of the listener; TLS is not optional.",
     )
     host: str | None = Field(
         default=None,
         pattern=r"^([a-z0-9]([-a-z0-9]*[a-z0-9])?\.)+[a-z]{2,}$",
+        examples=["models.example.com"],
+        json_schema_extra={"form": "a domain in lower case"},
         description="Domain of the services: `chat` is served at chat.HOST, a name that you point (CNAME) to "
         "the load balancer that the stack prints.",
     )
@@ -154,7 +180,9 @@ class Ingress(ConfigModel):
     @model_validator(mode="after")
     def _tls_is_not_optional(self) -> Ingress:
         if self.enabled and (self.certificate_arn is None or self.host is None):
-            raise ValueError("needs certificateArn and host; without TLS there is no ingress")
+            raise ValueError(
+                "enabled is true, and there is no ingress without TLS; add certificateArn and host"
+            )
         return self
 
 
@@ -167,12 +195,14 @@ class Aws(ConfigModel):
     name: str = Field(
         default="neuron-serve",
         pattern=r"^[a-z]([-a-z0-9]{0,30}[a-z0-9])?$",
+        json_schema_extra={"form": "at most 32 lower case letters, digits and hyphens, first a letter"},
         description="Name of the EKS cluster, and the value of Karpenter's discovery tag.",
     )
     zones: list[str] = Field(
         description="Availability zones, pinned here because a looked-up list would replace subnets under "
         "a live cluster. They must offer the pools' instance types. A zone's place in the list chooses its "
-        "addresses: append, never reorder."
+        "addresses: append, never reorder.",
+        examples=[["us-west-2a", "us-west-2b"]],
     )
     network: Network = Field(default_factory=lambda: Network.model_validate({}), description="The VPC.")
     cluster: Cluster = Field(description="The EKS cluster.")
@@ -184,32 +214,35 @@ class Aws(ConfigModel):
         default_factory=lambda: Artifacts.model_validate({}), description="Bucket and image repository."
     )
     ingress: Ingress = Field(
-        default_factory=lambda: Ingress.model_validate({}), description="Load balancer, off by default."
+        default_factory=lambda: Ingress.model_validate({}),
+        description="Load balancer, off by default.",
+        examples=[{"enabled": False}],
     )
     alarms: Alarms = Field(
         default_factory=lambda: Alarms.model_validate({}), description="CloudWatch alarms, off by default."
     )
-    prices: dict[str, Annotated[float, Field(gt=0, strict=False)]] = Field(
+    prices: dict[str, Annotated[float, Field(gt=0)]] = Field(
         default_factory=dict[str, float],
         description="Prices an hour, USD, by what is bought: an instance type, an ElastiCache node type, "
         "eks-cluster, nat-gateway, interface-endpoint (a zone) or load-balancer. They go before the list "
         "prices that this project has a source for, and fill its gaps; for `target: aws` only, they change "
         "nothing but `costPerHour`.",
+        examples=[{"nat-gateway": 0.05}],
     )
 
     @field_validator("zones")
     @classmethod
     def _zones_are_two_or_three_of_one_region(cls, zones: list[str]) -> list[str]:
-        count = len(set(zones))
-        if not _MIN_ZONES <= count == len(zones) <= _MAX_ZONES:
+        if not _MIN_ZONES <= len(set(zones)) == len(zones) <= _MAX_ZONES:
             raise ValueError(
-                f"{zones} holds {count} different zones; name {_MIN_ZONES} or {_MAX_ZONES}, each once"
+                f"{zones} does not name {_MIN_ZONES} or {_MAX_ZONES} different zones; name {_MIN_ZONES} or "
+                f"{_MAX_ZONES}, each once"
             )
         for zone in zones:
             if not re.fullmatch(r"[a-z]{2}(-[a-z]+)+-\d[a-z]", zone):
                 raise ValueError(f"{zone!r} is not an availability zone; write one like us-west-2a")
         if len({zone[:-1] for zone in zones}) > 1:
-            raise ValueError(f"{zones} are not in one region; name zones of the region aws:region")
+            raise ValueError(f"{zones} are not in one region; name zones of the one that aws:region says")
         return zones
 
     @model_validator(mode="after")
@@ -251,7 +284,7 @@ class Aws(ConfigModel):
         if empty := [key for key, pin in pins.items() if pin is None]:
             raise ValueError(
                 f"environment 'prod' looks nothing up, and these versions are empty: {', '.join(empty)}; "
-                "preview once with environment: dev, which prints what it finds, and write that down"
+                "preview once with environment 'dev', which prints what it finds, and write that here"
             )
         return self
 

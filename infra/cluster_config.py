@@ -4,17 +4,24 @@ from __future__ import annotations
 
 import ipaddress
 import re
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from infra.config_model import ConfigModel
+from infra.config_model import ConfigModel, Digits
 from infra.instances import has_arm_cores
 from infra.network_config import private_block
 
 _ANYWHERE = "0.0.0.0/0"
-_VERSION = r"^\d+\.\d+$"
-_ADDON_VERSION = r"^v\d+\.\d+\.\d+-eksbuild\.\d+$"
+# A build of an EKS add-on.
+_Build = Annotated[
+    str,
+    Field(
+        pattern=r"^v\d+\.\d+\.\d+-eksbuild\.\d+$",
+        examples=["v1.13.2-eksbuild.11"],
+        json_schema_extra={"form": "a build of the add-on"},
+    ),
+]
 
 
 class SystemNodes(ConfigModel):
@@ -31,6 +38,8 @@ class SystemNodes(ConfigModel):
     release_version: str | None = Field(
         default=None,
         pattern=r"^\d+\.\d+\.\d+-\d{8}$",
+        examples=["1.35.6-20260714"],
+        json_schema_extra={"form": "a version of Kubernetes and a date of eight digits"},
         description="Release of the AL2023 node image, like 1.35.6-20260714. Empty: looked up in dev.",
     )
 
@@ -47,32 +56,33 @@ class SystemNodes(ConfigModel):
 class AddOns(ConfigModel):
     """Builds of the EKS add-ons. Empty: the default build for the cluster's version, looked up in dev."""
 
-    vpc_cni: str | None = Field(default=None, pattern=_ADDON_VERSION, description="Build of vpc-cni.")
-    kube_proxy: str | None = Field(default=None, pattern=_ADDON_VERSION, description="Build of kube-proxy.")
-    pod_identity_agent: str | None = Field(
-        default=None, pattern=_ADDON_VERSION, description="Build of eks-pod-identity-agent."
-    )
-    coredns: str | None = Field(default=None, pattern=_ADDON_VERSION, description="Build of coredns.")
-    ebs_csi: str | None = Field(
-        default=None, pattern=_ADDON_VERSION, description="Build of aws-ebs-csi-driver."
-    )
-    metrics_server: str | None = Field(
-        default=None, pattern=_ADDON_VERSION, description="Build of metrics-server."
-    )
+    vpc_cni: _Build | None = Field(default=None, description="Build of vpc-cni.")
+    kube_proxy: _Build | None = Field(default=None, description="Build of kube-proxy.")
+    pod_identity_agent: _Build | None = Field(default=None, description="Build of eks-pod-identity-agent.")
+    coredns: _Build | None = Field(default=None, description="Build of coredns.")
+    ebs_csi: _Build | None = Field(default=None, description="Build of aws-ebs-csi-driver.")
+    metrics_server: _Build | None = Field(default=None, description="Build of metrics-server.")
 
 
 class Cluster(ConfigModel):
     """The EKS cluster."""
 
-    version: str = Field(pattern=_VERSION, description="Kubernetes version, like 1.35.")
+    version: Digits = Field(
+        pattern=r"^\d+\.\d+$",
+        description="Kubernetes version, like 1.35.",
+        examples=["1.35"],
+        json_schema_extra={"form": "a major and a minor version"},
+    )
     admins: list[str] = Field(
         default_factory=list[str],
         description="ARNs of IAM roles or users that administrate the cluster, besides its creator, who "
         "does already.",
+        examples=[["arn:aws:iam::123456789012:role/platform-admin"]],
     )
     public_access_cidrs: list[str] = Field(
         default_factory=list[str],
         description="Ranges that may reach the API server from the internet; none leaves it private.",
+        examples=[["203.0.113.0/24"]],
     )
     allow_public_access_from_anywhere: bool = Field(
         default=False, description=f"Says that {_ANYWHERE} in publicAccessCidrs is meant."

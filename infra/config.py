@@ -15,20 +15,24 @@ from pydantic import Field, ValidationError, field_validator, model_validator
 
 from infra import namespaces, versions
 from infra.aws_config import Aws
-from infra.config_errors import ConfigError, explain, nearest, shown
+from infra.config_errors import ConfigError, explain, shown
 from infra.config_model import ConfigModel
 from infra.gated_models import consent_page
 from infra.gcs_store_config import GcsStore
 from infra.monitoring_config import Monitoring
-from infra.secrets_config import SECRET_KEYS, Secrets, read_secrets
+from infra.secrets_config import SECRET_KEYS, Secrets, read_secrets, setting_of
 from infra.service_base import ModelService
-from infra.service_config import CHAT_PAGE_APPS, AnyService, LlmService
+from infra.service_config import CHAT_PAGE_APPS, EXAMPLE_SERVICE, AnyService, LlmService
 
 # KubeRay appends "-xxxxx" for the Ray cluster's name, which it limits to 53 characters
 # (ray-operator/controllers/ray/utils/constant.go, tag ray-operator/v1.7.0).
 _SERVICE_NAME_MAX_CHARS = 47
 # What KubeRay accepts as a name: an RFC 1035 label (same file, IsDNS1035Label).
 _SERVICE_NAME = re.compile(r"[a-z]([-a-z0-9]*[a-z0-9])?")
+
+
+# Keys of the stack whose value is a text, whatever it looks like.
+_TEXT_KEYS = ("target", "kubeconfigContext")
 
 
 class KubeRay(ConfigModel):
@@ -46,7 +50,9 @@ class KubeRay(ConfigModel):
     )
     version: str = Field(default=versions.KUBERAY, description="Chart version.")
     image_repository: str | None = Field(
-        default=None, description="Image of the operator without its tag, for a private mirror."
+        default=None,
+        description="Image of the operator without its tag, for a private mirror.",
+        examples=["registry.example.com/kuberay/operator"],
     )
 
 
@@ -58,6 +64,7 @@ class ChatUi(ConfigModel):
         default=None,
         min_length=1,
         description="Image of images/chat-ui.Dockerfile. Unset, on aws: the stack builds and pushes it.",
+        examples=["neuron-serve/chat-ui:0.1.0"],
     )
 
 
@@ -70,7 +77,10 @@ class StackConfig(ConfigModel):
     )
     aws: Aws | None = Field(default=None, description="The platform, with `target: aws`.")
     kubeconfig_context: str | None = Field(
-        default=None, min_length=1, description="Context of the kubeconfig; the current one if unset."
+        default=None,
+        min_length=1,
+        description="Context of the kubeconfig; the current one if unset.",
+        examples=["kind-kind"],
     )
     kuberay: KubeRay = Field(default_factory=KubeRay, description="The KubeRay operator.")
     chat_ui: ChatUi = Field(
@@ -82,9 +92,13 @@ class StackConfig(ConfigModel):
         description="Where Ray's head keeps its state; `elasticache` on aws and `none` elsewhere if unset.",
     )
     monitoring: Monitoring = Field(
-        default_factory=lambda: Monitoring.model_validate({}), description="Dashboards and alerts."
+        default_factory=lambda: Monitoring.model_validate({}),
+        description="Dashboards and alerts.",
+        examples=[{"enabled": True}],
     )
-    services: dict[str, AnyService] = Field(min_length=1, description="What runs, by name.")
+    services: dict[str, AnyService] = Field(
+        min_length=1, description="What runs, by name.", examples=[{"chat": EXAMPLE_SERVICE}]
+    )
 
     @property
     def store(self) -> GcsStore:
@@ -100,12 +114,15 @@ class StackConfig(ConfigModel):
     @model_validator(mode="after")
     def _aws_goes_with_its_target(self) -> StackConfig:
         if (self.target == "aws") != (self.aws is not None):
-            need = "needs the key aws" if self.target == "aws" else "has no use for the key aws"
-            raise ValueError(f"target {self.target!r} {need}")
+            raise ValueError(
+                "target: 'aws' needs the key aws; add it with zones, cluster and nodePools"
+                if self.target == "aws"
+                else f"aws: has no effect with target {self.target!r}; remove it, or set target to 'aws'"
+            )
         if self.target == "aws" and self.kubeconfig_context is not None:
-            raise ValueError("kubeconfigContext has no effect with target 'aws'; remove it")
+            raise ValueError("kubeconfigContext: has no effect with target 'aws'; remove it")
         if self.target != "aws" and self.gcs_store and self.gcs_store.kind == "elasticache":
-            raise ValueError("gcsStore.kind 'elasticache' needs target 'aws'; choose inCluster or none")
+            raise ValueError("gcsStore.kind: 'elasticache' needs target 'aws'; choose 'inCluster' or 'none'")
         return self
 
     @model_validator(mode="after")
@@ -114,7 +131,7 @@ class StackConfig(ConfigModel):
             return self
         if self.store.kind != "elasticache" and not self.aws.ingress.enabled:
             raise ValueError(
-                "aws.alarms.notify has no effect: alarms watch a gcsStore of kind 'elasticache' and the "
+                "aws.alarms.notify: has no effect; alarms watch a gcsStore of kind 'elasticache' and the "
                 "certificate of aws.ingress, and this stack has neither; remove it"
             )
         return self
@@ -124,7 +141,8 @@ class StackConfig(ConfigModel):
         for name, service in self.services.items():
             if isinstance(service, LlmService) and service.precompile and self.target != "aws":
                 raise ValueError(
-                    f"services.{name}.precompile needs target 'aws', whose bucket keeps the graphs; remove it"
+                    f"services.{name}.precompile: true needs target 'aws', whose bucket keeps the graphs; "
+                    "remove it"
                 )
         return self
 
@@ -132,19 +150,23 @@ class StackConfig(ConfigModel):
     def _images_are_named_or_built(self) -> StackConfig:
         on_aws = self.target == "aws"
         if self.chat_ui.enabled and self.chat_ui.image is None and not on_aws:
-            raise ValueError("chatUi.image: missing; build images/chat-ui.Dockerfile, or set enabled: false")
+            raise ValueError(
+                "chatUi.image: missing; build images/chat-ui.Dockerfile and name the image here, or set "
+                "chatUi.enabled to false"
+            )
         for name, service in self.services.items():
             key = f"services.{name}.image"
             if service.image is not None:
                 continue
             if not on_aws or service.accelerator != "neuron":
                 raise ValueError(
-                    f"{key}: missing; only for accelerator 'neuron' on target 'aws' the stack builds one. "
-                    "Build images/cpu.Dockerfile, or an image of your own, and name it here"
+                    f"{key}: missing, and the stack builds one only for accelerator 'neuron' on target "
+                    "'aws'; build images/cpu.Dockerfile, or an image of your own, and name it here"
                 )
             if not isinstance(service, ModelService) and service.code_url is None:
                 raise ValueError(
-                    f"{key}: missing, and so is codeUrl; the image that the stack builds has no code of yours"
+                    f"{key}: missing, and so is codeUrl, and the image that the stack builds has no code of "
+                    "yours; add one of them"
                 )
         return self
 
@@ -154,8 +176,8 @@ class StackConfig(ConfigModel):
         for name in services:
             if not _SERVICE_NAME.fullmatch(name) or len(name) > _SERVICE_NAME_MAX_CHARS:
                 raise ValueError(
-                    f"{shown(name)} cannot name a service: use at most {_SERVICE_NAME_MAX_CHARS} lower case "
-                    "letters, digits and hyphens, first a letter, last a letter or a digit"
+                    f"{shown(name)} cannot name a service; choose at most {_SERVICE_NAME_MAX_CHARS} lower "
+                    "case letters, digits and hyphens, first a letter, last a letter or a digit"
                 )
             # A service's namespace has the service's name.
             if name in namespaces.RESERVED:
@@ -166,8 +188,8 @@ class StackConfig(ConfigModel):
     def _chat_page_has_a_model(self) -> StackConfig:
         if self.chat_ui.enabled and not self.on_chat_page:
             raise ValueError(
-                "chatUi is enabled and no service has app: llm or stable-diffusion, so it has nothing to "
-                "talk to; set chatUi.enabled: false"
+                "chatUi.enabled: true, but no service has app 'llm' or 'stable-diffusion', so the page has "
+                "nothing to talk to; set it to false"
             )
         return self
 
@@ -180,7 +202,7 @@ class StackConfig(ConfigModel):
                 served = service.served_name or name
                 if served in owner:
                     raise ValueError(
-                        f"{name} and {owner[served]} both serve {served!r}; "
+                        f"{owner[served]!r} and {name!r} both serve {served!r}; "
                         "give one of them another servedName"
                     )
                 owner[served] = name
@@ -191,18 +213,15 @@ def load() -> tuple[StackConfig, Secrets]:
     """Read the current stack's configuration. Raises `ConfigError` with all findings."""
     project = pulumi.get_project()
     raw = _project_config(project)
-    secrets, findings = read_secrets(raw, project)
-    plain = {key: _parsed(text) for key, text in raw.items() if key not in SECRET_KEYS}
-    known = [field.alias or name for name, field in StackConfig.model_fields.items()]
-    for key in set(plain) - set(known):
-        findings.append(f"{project}:{key}: unknown key; {nearest(key, [*known, *SECRET_KEYS])}")
-        del plain[key]
+    secrets, findings = read_secrets(raw)
+    plain = {key: _parsed(key, text) for key, text in raw.items() if key not in SECRET_KEYS}
     try:
         config = StackConfig.model_validate(plain)
     except ValidationError as error:
-        findings += explain(error, prefix=f"{project}:", model=StackConfig)
+        secret = {key: plain[key] for key in plain if pulumi.runtime.is_config_secret(f"{project}:{key}")}
+        findings += explain(error, StackConfig, secret)
         raise ConfigError(*findings) from None
-    findings += _missing_secrets(config, secrets, project)
+    findings += _missing_secrets(config, secrets)
     if findings:
         raise ConfigError(*findings)
     return config, secrets
@@ -214,20 +233,26 @@ def _project_config(project: str) -> dict[str, str]:
     return {key.removeprefix(prefix): text for key, text in everything.items() if key.startswith(prefix)}
 
 
-def _parsed(text: str) -> Any:
-    # The engine hands objects over as JSON and strings as they are.
+def _parsed(key: str, text: str) -> Any:
+    """What the stack file says at a key. The engine hands objects over as JSON, and scalars as they are."""
     try:
-        value = json.loads(text)
+        value = json.loads(text, parse_float=_number)
     except ValueError:
         return text
-    return value if isinstance(value, dict | list) else text
+    return text if key in _TEXT_KEYS and not isinstance(value, dict | list) else value
 
 
-def _missing_secrets(config: StackConfig, secrets: Secrets, project: str) -> list[str]:
+def _number(text: str) -> int | float:
+    # 2e3 and 8.0 are whole numbers, as they are to YAML.
+    value = float(text)
+    return int(value) if value.is_integer() else value
+
+
+def _missing_secrets(config: StackConfig, secrets: Secrets) -> list[str]:
     findings: list[str] = []
     if config.store.kind == "none" and secrets.gcs_store_auth_token is not None:
         findings.append(
-            f"{project}:gcsStoreAuthToken: has no effect without a gcsStore; remove it, or choose a gcsStore"
+            "gcsStoreAuthToken: has no effect without a gcsStore; remove it, or choose a gcsStore"
         )
     for name, service in config.services.items():
         if not isinstance(service, ModelService):
@@ -236,8 +261,8 @@ def _missing_secrets(config: StackConfig, secrets: Secrets, project: str) -> lis
         gated = service.gated if service.gated is not None else page is not None
         if gated and secrets.hugging_face_token is None:
             findings.append(
-                f"{project}:services.{name}.model: {service.model!r} is gated and the stack has no "
-                f"{project}:huggingFaceToken; request access at {page or 'the page of the model'}, then "
-                f"`pulumi config set --secret {project}:huggingFaceToken`, or say gated: false"
+                f"services.{name}.model: {service.model!r} is gated and the stack has no huggingFaceToken; "
+                f"request access at {page or 'the page of the model'} and "
+                f"{setting_of('huggingFaceToken')}, or set gated to false"
             )
     return findings

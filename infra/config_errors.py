@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, cast
 
 import pulumi
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
-# Longest piece of a user's value that an error shows.
-_SHOWN_VALUE_CHARS = 80
+from infra.config_keys import KeyTree, Location
+from infra.config_phrases import concealed, misfit, nearest, shown
+from infra.secrets_config import SECRET_KEYS, setting_of
+
+# Keys of the AWS provider that are looked for among this project's.
+_PROVIDER_KEYS = {"region": "aws:region", "profile": "aws:profile"}
 
 
 class ConfigError(pulumi.RunError):
@@ -27,81 +30,65 @@ class ConfigError(pulumi.RunError):
         super().__init__(f"invalid configuration, nothing was changed:{lines}")
 
 
-def explain(error: ValidationError, *, prefix: str, model: type[BaseModel]) -> list[str]:
-    """One sentence for each finding of pydantic in `model`, with `prefix` before the key's path."""
-    return [_explain_one(details, prefix, model) for details in error.errors()]
+def explain(error: ValidationError, model: type[BaseModel], secret: Mapping[str, Any]) -> list[str]:
+    """One sentence for each finding of pydantic in `model`; no text of the `secret` keys' values is shown."""
+    keys = KeyTree(model)
+    return [_explained(details, keys, secret) for details in error.errors()]
 
 
-def nearest(name: str, known: Sequence[str]) -> str:
-    """A clause that names the closest known key, or all of them where none is close."""
-    close = difflib.get_close_matches(name, known, n=1)
-    if close:
-        return f"did you mean {close[0]!r}?"
-    return f"known here: {', '.join(sorted(known))}"
+def _explained(details: ErrorDetails, keys: KeyTree, secret: Mapping[str, Any]) -> str:
+    location, value = _subject(details)
+    key, context = keys.at(location), details.get("ctx", {})
+    if details["type"] == "extra_forbidden":
+        return f"{key.path}: {_unknown(location, keys)}"
+    if details["type"] in ("value_error", "assertion_error"):
+        reason = _without(_texts(secret), str(context["error"]))
+        # A rule of the whole stack begins with a path itself.
+        return f"{key.path}: {reason}" if key.path else reason
+    hidden = location[:1] in [(name,) for name in secret]
+    return f"{key.path}: {misfit(details['type'], concealed(value) if hidden else value, context, key)}"
 
 
-def shown(value: Any) -> str:
-    """A value as it may stand in an error message."""
-    text = repr(value)
-    return text if len(text) <= _SHOWN_VALUE_CHARS else text[: _SHOWN_VALUE_CHARS - 1] + "…"
+def _subject(details: ErrorDetails) -> tuple[Location, Any]:
+    """The key that a finding is about, and its value.
+
+    pydantic finds the key that chooses the variant of a union wrong at the mapping that holds it.
+    """
+    location, value = details["loc"], details["input"]
+    if details["type"] in ("union_tag_invalid", "union_tag_not_found"):
+        discriminator = details.get("ctx", {})["discriminator"].strip("'")
+        return (*location, discriminator), value.get(discriminator)
+    return location, value
 
 
-def _explain_one(details: ErrorDetails, prefix: str, model: type[BaseModel]) -> str:
-    location = [part for part in details["loc"] if not _is_union_tag(part, details)]
-    path = prefix + ".".join(str(part) for part in location)
-    value = details["input"]
-    context = details.get("ctx", {})
-    match details["type"]:
-        case "extra_forbidden":
-            known = _keys_at(model, details["loc"][:-1])
-            return f"{path}: unknown key; {nearest(str(details['loc'][-1]), known)}"
-        case "missing":
-            return f"{path}: missing; this key is required"
-        case "value_error":
-            return f"{path.rstrip('.:')}: {context['error']}"
-        case "literal_error" | "union_tag_invalid":
-            allowed = context.get("expected") or context.get("expected_tags")
-            return f"{path}: {shown(value)} is not allowed; choose one of {allowed}"
-        case "union_tag_not_found":
-            return f"{path}: missing key {context['discriminator']}; it chooses what kind of entry this is"
-        case "greater_than_equal" | "greater_than":
-            bound = context.get("ge", context.get("gt"))
-            relation = "at least" if "ge" in context else "greater than"
-            return f"{path}: {shown(value)} is too small; it must be {relation} {bound}"
-        case "less_than_equal" | "less_than":
-            bound = context.get("le", context.get("lt"))
-            relation = "at most" if "le" in context else "less than"
-            return f"{path}: {shown(value)} is too large; it must be {relation} {bound}"
+def _unknown(location: Location, keys: KeyTree) -> str:
+    """What is said of a key that nothing knows: what was meant, or where it belongs."""
+    inside, name = location[:-1], str(location[-1])
+    if name in SECRET_KEYS:
+        return f"unknown key here; it is a secret of the stack, {setting_of(name)}"
+    if name in _PROVIDER_KEYS:
+        return f"unknown key here; it is {_PROVIDER_KEYS[name]}, beside the keys of this project"
+    if apps := keys.variants(name, inside):
+        return f"unknown key here; only app {' or '.join(map(shown, apps))} has it"
+    if homes := keys.homes(name, inside):
+        return f"unknown key here; it belongs to {' or '.join(home or 'the top level' for home in homes)}"
+    return f"unknown key; {nearest(name, [*keys.names(inside), *(SECRET_KEYS if not inside else ())])}"
+
+
+def _without(texts: list[str], sentence: str) -> str:
+    """A sentence in which none of these texts is quoted."""
+    for text in texts:
+        sentence = sentence.replace(repr(text), shown(concealed(text)))
+    return sentence
+
+
+def _texts(value: Any) -> list[str]:
+    match value:
+        case str():
+            return [value]
+        case dict():
+            return [text for entry in cast("dict[str, Any]", value).values() for text in _texts(entry)]
+        case list():
+            return [text for entry in cast("list[Any]", value) for text in _texts(entry)]
         case _:
-            return f"{path}: {shown(value)} is not accepted: {details['msg']}"
-
-
-def _is_union_tag(part: int | str, details: ErrorDetails) -> bool:
-    # pydantic puts the tag of a discriminated union ('llm') into the path; it is not a key of the file.
-    position = details["loc"].index(part)
-    return position == 2 and details["loc"][0] == "services"
-
-
-def _keys_at(model: type[BaseModel], location: Sequence[int | str]) -> list[str]:
-    """Names of the keys that the model knows at a path, as they stand in a stack file."""
-    schema = model.model_json_schema(by_alias=True)
-    node: dict[str, Any] = schema
-    for part in location:
-        node = _resolve(node, schema)
-        if "oneOf" in node:
-            ref = node["discriminator"]["mapping"].get(part)
-            node = {"$ref": ref} if ref else {}
-        elif part in node.get("properties", {}):
-            node = node["properties"][part]
-        else:
-            node = node.get("additionalProperties") or node.get("items") or {}
-    return list(_resolve(node, schema).get("properties", {}))
-
-
-def _resolve(node: dict[str, Any], schema: dict[str, Any]) -> dict[str, Any]:
-    for option in node.get("anyOf", []):
-        if "$ref" in option:
-            node = option
-    while "$ref" in node:
-        node = schema["$defs"][node["$ref"].rsplit("/", 1)[-1]]
-    return node
+            return []

@@ -7,7 +7,7 @@ from typing import Literal
 from pydantic import Field, model_validator
 
 from infra import versions
-from infra.config_model import ConfigModel
+from infra.config_model import ConfigModel, Digits
 
 
 class GcsStore(ConfigModel):
@@ -18,12 +18,15 @@ class GcsStore(ConfigModel):
         "`none`: a head that dies takes the service with it.",
     )
     engine: Literal["redis", "valkey"] = Field(default="redis", description="Engine of ElastiCache.")
-    engine_version: str | None = Field(
-        default=None, description="Version of that engine; 7.1 for redis and 7.2 for valkey if unset."
+    engine_version: Digits | None = Field(
+        default=None,
+        description="Version of that engine; 7.1 for redis and 7.2 for valkey if unset.",
+        examples=["7.1"],
     )
     node_type: str = Field(
         default="cache.t4g.small",
         pattern=r"^cache\.[a-z0-9]+\.[a-z0-9]+$",
+        json_schema_extra={"form": "a node type of ElastiCache"},
         description="ElastiCache node type.",
     )
     nodes: int = Field(default=2, ge=2, le=6, description="Primary and replicas, over the zones.")

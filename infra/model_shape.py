@@ -13,20 +13,25 @@ class ModelShape(ConfigModel):
     family: str = Field(
         min_length=1,
         description="`model_type` of config.json, like llama or mistral; engines support only some.",
+        examples=["mistral"],
     )
-    layers: PositiveInt = Field(description="`num_hidden_layers`.")
-    hidden_size: PositiveInt = Field(description="`hidden_size`.")
-    intermediate_size: PositiveInt = Field(description="`intermediate_size`.")
-    heads: PositiveInt = Field(description="`num_attention_heads`.")
-    kv_heads: PositiveInt = Field(description="`num_key_value_heads`; equal to `heads` if there is none.")
+    layers: PositiveInt = Field(description="`num_hidden_layers`.", examples=[32])
+    hidden_size: PositiveInt = Field(description="`hidden_size`.", examples=[4096])
+    intermediate_size: PositiveInt = Field(description="`intermediate_size`.", examples=[14336])
+    heads: PositiveInt = Field(description="`num_attention_heads`.", examples=[32])
+    kv_heads: PositiveInt = Field(
+        description="`num_key_value_heads`; equal to `heads` if there is none.", examples=[8]
+    )
     head_dim: PositiveInt | None = Field(
-        default=None, description="`head_dim`; `hiddenSize` divided by `heads` if there is none."
+        default=None,
+        description="`head_dim`; `hiddenSize` divided by `heads` if there is none.",
+        examples=[128],
     )
-    vocabulary: PositiveInt = Field(description="`vocab_size`.")
+    vocabulary: PositiveInt = Field(description="`vocab_size`.", examples=[32768])
     tied_embeddings: bool = Field(
         default=False, description="`tie_word_embeddings`: input and output share one matrix."
     )
-    max_context: PositiveInt = Field(description="`max_position_embeddings`, tokens.")
+    max_context: PositiveInt = Field(description="`max_position_embeddings`, tokens.", examples=[32768])
 
     @model_validator(mode="after")
     def _heads_divide(self) -> ModelShape:

@@ -23,12 +23,13 @@ class Monitoring(ConfigModel):
         default_factory=dict[str, Any],
         description="Values of the chart kube-prometheus-stack that go before this project's: receivers of "
         "alerts, a mirror of its images, a volume for Prometheus.",
+        examples=[{"grafana": {"replicas": 1}}],
     )
 
     @model_validator(mode="after")
     def _values_need_the_chart(self) -> Monitoring:
         if self.chart_values and not self.enabled:
-            raise ValueError("chartValues have no effect with enabled: false; remove them")
+            raise ValueError("chartValues have no effect without enabled: true; add it, or remove them")
         return self
 
 
@@ -40,6 +41,7 @@ class Alarms(ConfigModel):
         description="Who is told of a failover of ElastiCache and of a certificate that is about to expire: "
         "e-mail addresses, which have to confirm, and `https://` URLs. They stand in the stack's state as "
         "they are. None: there are no alarms.",
+        examples=[["oncall@example.com"]],
     )
 
     @field_validator("notify")

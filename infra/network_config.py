@@ -32,6 +32,7 @@ class Network(ConfigModel):
     pod_cidr: str | None = Field(
         default=None,
         description="Secondary range for nodes and pods, usually 100.64.0.0/16, where addresses are scarce.",
+        examples=["100.64.0.0/16"],
     )
     nat_gateways: Literal["single", "per-zone"] = Field(
         default="single",

@@ -62,10 +62,8 @@ def _latest_release(kubernetes_version: str) -> pulumi.Output[str]:
 
 
 def _printed(key: str, found: pulumi.Output[str]) -> pulumi.Output[str]:
-    project = pulumi.get_project()
-
     def show(version: str) -> str:
-        pulumi.log.info(f"{project}:aws.{key} is empty and AWS offers {version!r}; write it down to keep it")
+        pulumi.log.info(f"aws.{key}: empty, and AWS offers {version!r}; write it down to keep it")
         return version
 
     return found.apply(show)

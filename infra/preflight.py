@@ -70,10 +70,7 @@ def _region_findings(config: Aws) -> Iterator[str]:
     if region is None:
         yield f"aws:region: missing; set it with `pulumi config set aws:region {config.region}`"
     elif region != config.region:
-        yield (
-            f"aws:region: {region!r} does not hold {pulumi.get_project()}:aws.zones {config.zones}; "
-            "change one of them"
-        )
+        yield (f"aws:region: {region!r} does not hold aws.zones {config.zones}; change one of them")
 
 
 def _credential_findings() -> Iterator[str]:

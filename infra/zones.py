@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-import pulumi
 import pulumi_aws as aws
 
 from infra.aws_config import Aws
@@ -32,19 +31,18 @@ def check(config: Aws) -> None:
     """Raise `ConfigError` for each zone that offers none of a pool's instance types."""
     wanted = demands(config)
     offered = _offerings(sorted({name for demand in wanted for name in demand.instance_types}))
-    prefix = f"{pulumi.get_project()}:aws"
-    if findings := [f"{prefix}.{finding}" for finding in unmet(wanted, offered, config.region)]:
+    if findings := list(unmet(wanted, offered, config.region)):
         raise ConfigError(*findings)
 
 
 def demands(config: Aws) -> list[Demand]:
     """What the stack's pools ask of its zones."""
     return [
-        Demand("cluster.systemNodes", [config.cluster.system_nodes.instance_type], config.zones),
-        Demand("karpenter.generalInstanceTypes", config.karpenter.general_instance_types, config.zones),
+        Demand("aws.cluster.systemNodes", [config.cluster.system_nodes.instance_type], config.zones),
+        Demand("aws.karpenter.generalInstanceTypes", config.karpenter.general_instance_types, config.zones),
         *(
-            Demand(f"nodePools.{pool.name}", pool.instance_types, pool.zones or config.zones)
-            for pool in config.node_pools
+            Demand(f"aws.nodePools[{index}]", pool.instance_types, pool.zones or config.zones)
+            for index, pool in enumerate(config.node_pools)
         ),
     ]
 

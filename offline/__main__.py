@@ -47,7 +47,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m offline",
-        description="Look at a stack, compare revisions, or run it here, without an engine or a cluster.",
+        description="Look at a stack, compare its revisions or run it here, without the Pulumi CLI and "
+        "without a cluster.",
         epilog="Exit codes: 0 done, 1 something is broken, 2 something to put right (the message says what).",
     )
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
@@ -56,10 +57,12 @@ def _parser() -> argparse.ArgumentParser:
     _add_serve_config(commands)
     add_diff(commands)
     add_commands(commands)
-    reference = "print the configuration reference, docs/configuration.md"
-    commands.add_parser("config-reference", help=reference, description=reference).set_defaults(
-        handler=_config_reference
+    reference = commands.add_parser(
+        "config-reference",
+        help="print the configuration reference",
+        description="Print the reference of all keys of a stack file, as it stands in docs/configuration.md.",
     )
+    reference.set_defaults(handler=_config_reference)
     _add_effects_reference(commands)
     return parser
 
@@ -67,8 +70,8 @@ def _parser() -> argparse.ArgumentParser:
 def _add_graph(commands: Subparsers) -> None:
     parser = commands.add_parser(
         "graph",
-        help="show what the program registers",
-        description="Evaluate the program and show its resources, with all that the engine would see.",
+        help="show the resources of a stack",
+        description="Evaluate the program and show its resources, as Pulumi's engine would see them.",
     )
     add_stack_options(parser)
     parser.add_argument(
@@ -89,8 +92,8 @@ def _add_manifests(commands: Subparsers) -> None:
     parser = commands.add_parser(
         "manifests",
         help="print the Kubernetes objects as YAML",
-        description="Print the stack's Kubernetes objects for `kubectl apply -f -`. The header names the "
-        "Helm commands that come first and the environment variables that secrets are read from.",
+        description="Print the stack's Kubernetes objects for kubectl apply -f -. The header names the Helm "
+        "commands that come first, and the environment variables that secrets are read from.",
     )
     add_stack_options(parser)
     parser.set_defaults(handler=_manifests)
@@ -99,11 +102,14 @@ def _add_manifests(commands: Subparsers) -> None:
 def _add_serve_config(commands: Subparsers) -> None:
     parser = commands.add_parser(
         "serve-config",
-        help="print a service's Ray Serve config, for `serve deploy`",
-        description="Print the Serve config that stands in the RayService, for a Ray cluster of your own.",
+        help="print a service's Ray Serve config, for serve deploy",
+        description="Print the Serve config of a service's RayService, for serve deploy on a Ray cluster of "
+        "your own.",
     )
     add_stack_options(parser)
-    parser.add_argument("--service", metavar="NAME", help="which service, where the stack has several")
+    parser.add_argument(
+        "--service", metavar="NAME", help="service to print (default: the only one that the stack has)"
+    )
     parser.set_defaults(handler=_serve_config)
 
 

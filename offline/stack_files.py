@@ -8,14 +8,13 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
-import yaml
-
 from offline.errors import OfflineError
+from offline.stack_yaml import load_yaml
 
 PROJECT_FILE = "Pulumi.yaml"
 
@@ -72,14 +71,14 @@ def read_stack(
     project_file = project_dir / PROJECT_FILE
     if not project_file.is_file():
         raise OfflineError(f"no {PROJECT_FILE} in {project_dir}; name the project with --project-dir")
-    project = _mapping(_load(project_file), project_file)
+    project = _mapping(load_yaml(project_file), project_file)
     name = project.get("name")
     if not isinstance(name, str) or not name:
         raise OfflineError(f"{PROJECT_FILE}: name is {name!r}; a project needs a name")
     stack_file = stack_file or _stack_file(project_dir, stack)
     if not stack_file.is_file():
         raise OfflineError(f"--stack-file {stack_file}: there is no such file")
-    stack_config = _mapping(_mapping(_load(stack_file), stack_file).get("config"), stack_file, "config")
+    stack_config = _mapping(_mapping(load_yaml(stack_file), stack_file).get("config"), stack_file, "config")
     declared = _mapping(project.get("config"), project_file, "config")
     values = {_full_key(name, key): value for key, value in {**stack_config, **(overrides or {})}.items()}
     values = _with_declarations(name, stack, declared, values)
@@ -105,59 +104,6 @@ def _stack_file(project_dir: Path, stack: str) -> Path:
     return path
 
 
-class _Loader(yaml.SafeLoader):
-    """Scalars as the CLI's YAML parser reads them, and no key twice.
-
-    PyYAML follows YAML 1.1, where `on` is true, `1:30` is 90 and `2026-11-01` a date; to the CLI those are
-    strings.
-    """
-
-
-_Loader.yaml_implicit_resolvers = {}
-_Loader.add_implicit_resolver("tag:yaml.org,2002:merge", re.compile(r"^<<$"), ["<"])
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:null", re.compile(r"^(~|null|Null|NULL|)$"), ["~", "n", "N", ""]
-)
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:bool", re.compile(r"^(true|True|TRUE|false|False|FALSE)$"), list("tTfF")
-)
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:int", re.compile(r"^([-+]?[0-9]+|0o[0-7]+|0x[0-9a-fA-F]+)$"), list("-+0123456789")
-)
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float",
-    re.compile(r"^[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?$"),
-    list("-+.0123456789"),
-)
-
-
-def _mapping_without_duplicates(loader: _Loader, node: yaml.MappingNode) -> dict[Any, Any]:
-    keys: set[str] = set()
-    for key_node, _ in node.value:
-        if key_node.value in keys:
-            raise yaml.MarkedYAMLError(
-                problem=f"the key {key_node.value!r} stands here for the second time",
-                problem_mark=key_node.start_mark,
-            )
-        keys.add(key_node.value)
-    loader.flatten_mapping(node)
-    return loader.construct_mapping(node, deep=True)
-
-
-_Loader.add_constructor("tag:yaml.org,2002:map", _mapping_without_duplicates)
-
-
-def _load(path: Path) -> Any:
-    try:
-        return yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)  # noqa: S506 (a SafeLoader)
-    except yaml.MarkedYAMLError as error:
-        mark = error.problem_mark or error.context_mark
-        where = f", line {mark.line + 1}, column {mark.column + 1}" if mark else ""
-        raise OfflineError(f"{path.name}{where}: {error.problem or error.context}") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise OfflineError(f"{path.name} is not YAML in UTF-8: {error}") from None
-
-
 def _mapping(value: Any, path: Path, key: str | None = None) -> dict[str, Any]:
     if value is None:
         return {}
@@ -171,12 +117,17 @@ def _full_key(project: str, key: str) -> str:
     return key if ":" in key else f"{project}:{key}"
 
 
+def _named(project: str, full_key: str) -> str:
+    """A key as errors name it: without the project, as the program's own errors do."""
+    return full_key.removeprefix(f"{project}:")
+
+
 def _with_declarations(
     project: str, stack: str, declared: Mapping[str, Any], values: Mapping[str, Any]
 ) -> dict[str, Any]:
     """`values` with the project's defaults, checked against the declared types."""
     result = dict(values)
-    missing: list[str] = []
+    findings: list[str] = []
     for short_key, entry in declared.items():
         key = _full_key(project, short_key)
         # A plain value instead of a declaration is its default.
@@ -184,29 +135,25 @@ def _with_declarations(
         preset = declaration.get("default", declaration.get("value"))
         if key not in result and preset is not None:
             result[key] = preset
+        name = _named(project, key)
         if key in result:
-            _check(stack, key, declaration, result[key])
+            findings += [f"{name}: {wrong}" for wrong in _wrong(key, declaration, result[key])]
         elif key.startswith(f"{project}:"):
-            missing.append(key)
-    if missing:
-        raise OfflineError(
-            f"stack {stack!r} has no value for {', '.join(missing)}, which {PROJECT_FILE} declares without a "
-            f"default; set it under config in Pulumi.{stack}.yaml"
-        )
+            findings.append(f"{name}: missing, and {PROJECT_FILE} declares it without a default; add it")
+    if findings:
+        lines = "".join(f"\n  - {finding}" for finding in findings)
+        raise OfflineError(f"the configuration of stack {stack!r} does not fit {PROJECT_FILE}:{lines}")
     return result
 
 
-def _check(stack: str, key: str, declaration: Mapping[str, Any], value: Any) -> None:
+def _wrong(key: str, declaration: Mapping[str, Any], value: Any) -> Iterator[str]:
     if declaration.get("secret") and not _holds_secret(value):
-        raise OfflineError(
-            f"stack {stack!r}: {key} stands in plain text and {PROJECT_FILE} declares it as a secret; set it "
-            f"with `pulumi config set --secret {key}`"
+        yield (
+            f"stands in plain text, and {PROJECT_FILE} declares it as a secret; set it with "
+            f"`pulumi config set --secret {key}`"
         )
-    if "type" in declaration and not _is_secure(value) and not _has_type(value, declaration):
-        raise OfflineError(
-            f"stack {stack!r}: {key} is {_shown(value)}; "
-            f"{PROJECT_FILE} declares it as {_type_name(declaration)}"
-        )
+    elif "type" in declaration and not _is_secure(value) and not _has_type(value, declaration):
+        yield f"{_shown(value)} is not of the type {_type_name(declaration)}, which {PROJECT_FILE} declares"
 
 
 def _has_type(value: Any, declaration: Mapping[str, Any]) -> bool:

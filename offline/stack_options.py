@@ -14,19 +14,19 @@ def add_stack_options(parser: argparse.ArgumentParser) -> None:
     """Add `--stack` or `--stack-file`, and `--project-dir`."""
     which = parser.add_mutually_exclusive_group()
     which.add_argument(
-        "--stack", default=DEFAULT_STACK, metavar="NAME", help="which stack (default: %(default)s)"
+        "--stack", default=DEFAULT_STACK, metavar="NAME", help="stack to look at (default: %(default)s)"
     )
     which.add_argument(
         "--stack-file",
         type=Path,
         metavar="FILE",
-        help="a file Pulumi.<stack>.yaml that lies elsewhere, as `pulumi --config-file` takes it",
+        help="a file Pulumi.<stack>.yaml outside the project, as pulumi --config-file takes it",
     )
     parser.add_argument(
         "--project-dir",
         type=Path,
         metavar="DIR",
-        help="directory with Pulumi.yaml (default: the nearest from here upwards)",
+        help="directory of Pulumi.yaml (default: the nearest one from here upwards)",
     )
 
 

@@ -18,52 +18,79 @@ from client.load.summary import Slo, Summary, counted, summarise
 from client.load.workload import length, plan
 
 _INTERRUPTED = 130
+_DEFAULT = "(default: %(default)s)"
 
 
 def add_load_options(parser: argparse.ArgumentParser) -> None:
     """Add everything that `load` takes."""
     add_connection_options(parser)
-    default = "default %(default)s"
+    _add_workload_options(parser)
+    _add_length_options(parser)
+    _add_goal_options(parser)
     parser.add_argument(
-        "--rate", type=_positive, default=1.0, help=f"requests a second on average; {default}"
+        "--json", type=Path, metavar="FILE", help="write the figures as JSON; - is the standard output"
     )
     parser.add_argument(
-        "--warm-up", type=_not_negative, default=5.0, metavar="S", help=f"not counted; {default}"
+        "--plots", type=Path, metavar="DIR", help="save plots of the distributions and of the run, as PNG"
     )
-    parser.add_argument("--duration", type=_positive, default=60.0, metavar="S", help=f"counted; {default}")
+
+
+def _add_workload_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "--drain", type=_not_negative, default=60.0, metavar="S", help=f"wait for the last answers; {default}"
+        "--rate",
+        type=_positive,
+        default=1.0,
+        metavar="R",
+        help=f"requests sent a second, on average {_DEFAULT}",
     )
-    distribution = "N, uniform:LOW:HIGH, normal:MEAN:DEVIATION or exponential:MEAN"
+    for name, type_, seconds, what in (
+        ("warm-up", _not_negative, 5.0, "seconds at the start that are not counted"),
+        ("duration", _positive, 60.0, "seconds that are counted"),
+        ("drain", _not_negative, 60.0, "seconds to wait for the last answers"),
+    ):
+        parser.add_argument(f"--{name}", type=type_, default=seconds, metavar="S", help=f"{what} {_DEFAULT}")
+
+
+def _add_length_options(parser: argparse.ArgumentParser) -> None:
+    for name, what in (("prompt", "a prompt"), ("answer", "an answer, at most")):
+        parser.add_argument(
+            f"--{name}-tokens",
+            type=length,
+            default="128",
+            metavar="LENGTH",
+            help=f"length of {what}, in tokens: N, uniform:LOW:HIGH, normal:MEAN:DEVIATION or "
+            f"exponential:MEAN {_DEFAULT}",
+        )
     parser.add_argument(
-        "--prompt-tokens", type=length, default="128", metavar="LENGTH", help=f"{distribution}; {default}"
+        "--seed",
+        type=int,
+        default=0,
+        metavar="N",
+        help=f"chooses the prompts and their times; the same seed gives the same ones {_DEFAULT}",
     )
-    parser.add_argument(
-        "--answer-tokens",
-        type=length,
-        default="128",
-        metavar="LENGTH",
-        help=f"max_tokens, in the same words; {default}",
-    )
-    parser.add_argument("--seed", type=int, default=0, help=f"same seed, same requests and times; {default}")
+
+
+def _add_goal_options(parser: argparse.ArgumentParser) -> None:
     for name, what in (
-        ("ttft", "first token"),
-        ("inter-token", "mean between tokens"),
-        ("latency", "answer"),
+        ("ttft", "until the first token"),
+        ("inter-token", "between two tokens, on average"),
+        ("latency", "until the whole answer"),
     ):
         parser.add_argument(
-            f"--slo-{name}-ms", type=_positive, metavar="MS", help=f"limit of goodput: {what}"
+            f"--slo-{name}-ms",
+            type=_positive,
+            metavar="MS",
+            help=f"longest time {what}, milliseconds; goodput counts the answers that keep it",
         )
     cost = parser.add_mutually_exclusive_group()
     cost.add_argument(
-        "--cost-per-hour", type=_positive, metavar="USD", help="for the cost of a million tokens"
+        "--cost-per-hour",
+        type=_positive,
+        metavar="USD",
+        help="what the service costs an hour, to print the cost of a million tokens",
     )
-    cost.add_argument("--stack", metavar="NAME", help="take the cost from this stack's placement")
-    cost.add_argument("--stack-file", type=Path, metavar="FILE", help="the same, from a stack file")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures; - is standard output")
-    parser.add_argument(
-        "--plots", type=Path, metavar="DIR", help="write distributions and a time line as PNG"
-    )
+    cost.add_argument("--stack", metavar="NAME", help="take that cost from this stack's placement")
+    cost.add_argument("--stack-file", type=Path, metavar="FILE", help="take that cost from this stack file")
 
 
 def load(options: argparse.Namespace) -> int:

@@ -12,6 +12,7 @@ from offline.local.ports import Endpoint
 from offline.stack_options import add_stack_options, project_dir_of, stack_of
 
 _LOOPBACK = "127.0.0.1"
+_DEFAULT = "(default: %(default)s)"
 
 
 class Subparsers(Protocol):
@@ -24,28 +25,49 @@ class Subparsers(Protocol):
 
 def add_commands(subparsers: Subparsers) -> None:
     """Add the commands; each parser sets `handler`, a function from the parsed arguments to an exit code."""
-    run = _add(subparsers, "run", _run, "run a stack's service on this machine until Ctrl-C")
-    run.add_argument("--service", metavar="NAME", help="which service, where the stack has several")
-    default = "(default: %(default)s)"
-    for name, port in (("api", 8000), ("ui", 7860)):
-        run.add_argument(f"--{name}-host", default=_LOOPBACK, metavar="ADDRESS", help=default)
-        run.add_argument(f"--{name}-port", default=port, type=_port, metavar="PORT", help=default)
-    run.add_argument(
-        "--grpc-port", type=_port, metavar="PORT", help="of gRPC, for a service that has it (default: none)"
-    )
-    run.add_argument("--dashboard-port", default=8265, type=_port, metavar="PORT", help=f"of Ray {default}")
-    run.add_argument(
-        "--ha", action="store_true", help="with two workers and Redis, to be hurt: make hurt ARGS=head"
-    )
-    run.add_argument("--detach", action="store_true", help="return when the model answers, and let it run")
+    _add_run_options(_add(subparsers, "run", _run, "run a stack's service on this machine until Ctrl-C"))
     _add(subparsers, "status", _status, "show the run of a stack; exit code 0 if it runs, 3 if not")
     _add(subparsers, "stop", _stop, "end the run of a stack, if there is one")
-    hurt = _add(subparsers, "hurt", _hurt, "kill, pause or drain a part of a run that was started with --ha")
-    hurt.add_argument("part", choices=["head", "worker-1", "worker-2", "redis"])
-    ways = hurt.add_mutually_exclusive_group()
-    ways.add_argument("--pause", action="store_true", help="let it stand still instead")
-    ways.add_argument("--drain", action="store_true", help="send it SIGTERM instead, as Kubernetes does")
-    hurt.add_argument("--seconds", type=float, default=60, help="how long (default: %(default)g)")
+    _add_hurt_options(
+        _add(subparsers, "hurt", _hurt, "kill, pause or drain a part of a run that was started with --ha")
+    )
+
+
+def _add_run_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--service", metavar="NAME", help="service to run (default: the only one that the stack has)"
+    )
+    for name, what, port in (("api", "the API", 8000), ("ui", "the chat page", 7860)):
+        text = f"address that {what} listens on {_DEFAULT}"
+        parser.add_argument(f"--{name}-host", default=_LOOPBACK, metavar="ADDRESS", help=text)
+        text = f"port that {what} listens on {_DEFAULT}"
+        parser.add_argument(f"--{name}-port", default=port, type=_port, metavar="PORT", help=text)
+    text = "port of gRPC, for a service that has it (default: gRPC is off)"
+    parser.add_argument("--grpc-port", type=_port, metavar="PORT", help=text)
+    text = f"port of Ray's dashboard {_DEFAULT}"
+    parser.add_argument("--dashboard-port", default=8265, type=_port, metavar="PORT", help=text)
+    parser.add_argument(
+        "--ha",
+        action="store_true",
+        help="run two workers and Redis, so that parts can be killed with make hurt ARGS=head",
+    )
+    parser.add_argument(
+        "--detach", action="store_true", help="return once the model answers, and leave it running"
+    )
+
+
+def _add_hurt_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("part", choices=["head", "worker-1", "worker-2", "redis"], help="what is hurt")
+    ways = parser.add_mutually_exclusive_group()
+    ways.add_argument("--pause", action="store_true", help="stop its processes for a while instead")
+    ways.add_argument("--drain", action="store_true", help="send it SIGTERM first, as Kubernetes does")
+    parser.add_argument(
+        "--seconds",
+        type=float,
+        default=60,
+        metavar="S",
+        help="seconds that a pause or a drain may last (default: %(default)g)",
+    )
 
 
 def _add(
@@ -54,13 +76,13 @@ def _add(
     handler: Callable[[argparse.Namespace], int],
     help_: str,
 ) -> argparse.ArgumentParser:
-    parser = subparsers.add_parser(name, help=help_, description=help_)
+    parser = subparsers.add_parser(name, help=help_, description=f"{help_[0].upper()}{help_[1:]}.")
     add_stack_options(parser)
     parser.add_argument(
         "--state-dir",
         type=Path,
         metavar="DIR",
-        help="state and logs (default: .cache/local/STACK in the project)",
+        help="directory for state and logs (default: .cache/local/STACK in the project)",
     )
     parser.set_defaults(handler=handler)
     return parser

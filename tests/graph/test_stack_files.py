@@ -84,13 +84,13 @@ def test_a_value_of_the_declared_type_passes(tmp_path: Path, key: str, value: An
 def test_a_value_of_another_type_is_refused(tmp_path: Path, key: str, value: Any, type_: str) -> None:
     with pytest.raises(OfflineError) as caught:
         config(project(tmp_path), **{key: value})
-    assert f"stack 'dev': demo:{key} is " in str(caught.value)
-    assert str(caught.value).endswith(f"declares it as {type_}")
+    assert f"stack 'dev' does not fit Pulumi.yaml:\n  - {key}: " in str(caught.value)
+    assert str(caught.value).endswith(f"is not of the type {type_}, which Pulumi.yaml declares")
 
 
 def test_a_default_of_another_type_is_refused(tmp_path: Path) -> None:
     declarations = "name: demo\nconfig: {size: {type: integer, default: many}}"
-    with pytest.raises(OfflineError, match='demo:size is "many"'):
+    with pytest.raises(OfflineError, match='size: "many" is not of the type integer'):
         config(project(tmp_path, declarations=declarations))
 
 
@@ -110,8 +110,10 @@ def test_a_declared_key_without_default_must_be_set(tmp_path: Path) -> None:
     declarations = "name: demo\nconfig: {size: {type: integer}, demo:name: {type: string}}"
     with pytest.raises(OfflineError) as caught:
         config(project(tmp_path, declarations=declarations))
-    assert "has no value for demo:size, demo:name" in str(caught.value)
-    assert "Pulumi.dev.yaml" in str(caught.value)
+    assert str(caught.value).splitlines()[1:] == [
+        f"  - {key}: missing, and Pulumi.yaml declares it without a default; add it"
+        for key in ("size", "name")
+    ]
 
 
 def test_a_declared_secret_must_not_stand_in_plain_text(tmp_path: Path) -> None:
@@ -138,6 +140,9 @@ config:
     time: 1:30
     date: 2026-11-01
     octal: 0o17
+    old-octal: 0123
+    underscore: 1_000
+    no-octal: 089
     exponent: 1e3
     nothing: null
   demo:name: no
@@ -145,7 +150,8 @@ config:
     settings = config(project(tmp_path, stack))
     assert settings["demo:map"] == (
         '{"country": "no", "switch": "on", "time": "1:30", "date": "2026-11-01", '
-        '"octal": 15, "exponent": 1000.0, "nothing": null}'
+        '"octal": 15, "old-octal": 83, "underscore": 1000, "no-octal": 89.0, "exponent": 1000.0, '
+        '"nothing": null}'
     )
     assert settings["demo:name"] == "no"
 

@@ -88,15 +88,15 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     # Zones
     "one zone": (
         {"zones": ["us-west-2a"]},
-        "aws.zones: ['us-west-2a'] holds 1 different zones; name 2 or 3, each once",
+        "aws.zones: ['us-west-2a'] does not name 2 or 3 different zones; name 2 or 3, each once",
     ),
     "four zones": (
         {"zones": [f"us-west-2{letter}" for letter in "abcd"]},
-        "holds 4 different zones; name 2 or 3",
+        "does not name 2 or 3 different zones; name 2 or 3",
     ),
     "a zone twice": (
         {"zones": ["us-west-2a", "us-west-2a"]},
-        "holds 1 different zones; name 2 or 3, each once",
+        "does not name 2 or 3 different zones; name 2 or 3, each once",
     ),
     "a region as a zone": (
         {"zones": ["us-west-2", "us-west-2b"]},
@@ -104,7 +104,7 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "zones of two regions": (
         {"zones": ["us-west-2a", "us-east-1a"]},
-        "are not in one region; name zones of the region aws:region",
+        "are not in one region; name zones of the one that aws:region says",
     ),
     # Network
     "a range that is none": (
@@ -137,10 +137,10 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "an unknown kind of NAT": (
         {"network": {"natGateways": "none"}},
-        "aws.network.natGateways: 'none' is not allowed; choose one of 'single' or 'per-zone'",
+        "aws.network.natGateways: 'none' is not allowed; write 'single' or 'per-zone'",
     ),
     # Cluster
-    "no cluster": ({"cluster": None}, "aws.cluster: missing; this key is required"),
+    "no cluster": ({"cluster": None}, "aws.cluster: missing; write a mapping, like {version: '1.35'}"),
     "a patch version of Kubernetes": (cluster(version="1.35.1"), "aws.cluster.version: '1.35.1'"),
     "an admin that is no ARN": (
         cluster(admins=["platform-admin"]),
@@ -167,11 +167,11 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "a log retention that CloudWatch does not have": (
         cluster(logRetentionDays=2),
-        "aws.cluster.logRetentionDays: 2 is not allowed; choose one of 1, 3, 5, 7",
+        "aws.cluster.logRetentionDays: 2 is not allowed; write one of 1, 3, 5, 7",
     ),
     "a single system node": (
         cluster(systemNodes={"count": 1}),
-        "aws.cluster.systemNodes.count: 1 is too small; it must be at least 2",
+        "aws.cluster.systemNodes.count: 1 is too small; write a whole number from 2 to 10",
     ),
     "system nodes with Arm cores": (
         cluster(systemNodes={"instanceType": "m7g.large"}),
@@ -196,21 +196,21 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
         "aws.cluster.addOns.coreDns: unknown key; did you mean 'coredns'?",
     ),
     # Node pools
-    "no pool": ({"nodePools": []}, "aws.nodePools: [] is not accepted"),
-    "a pool without instance types": (pool(instanceTypes=[]), "aws.nodePools.0.instanceTypes: []"),
+    "no pool": ({"nodePools": []}, "aws.nodePools: [] has too few entries"),
+    "a pool without instance types": (pool(instanceTypes=[]), "aws.nodePools[0].instanceTypes: []"),
     "an instance type without Neuron devices": (
         pool(instanceTypes=["inf2.4xlarge"]),
-        "aws.nodePools.0.instanceTypes: 'inf2.4xlarge' is not a Neuron instance type known here; choose one "
+        "aws.nodePools[0].instanceTypes: 'inf2.4xlarge' is not a Neuron instance type known here; choose one "
         "of inf2.xlarge, inf2.8xlarge",
     ),
     "a pool that cannot hold its instances": (
         pool(instanceTypes=["inf2.48xlarge"]),
-        "aws.nodePools.0: maxNeuronDevices 4 is below the 12 devices of inf2.48xlarge, which could never "
+        "aws.nodePools[0]: maxNeuronDevices 4 is below the 12 devices of inf2.48xlarge, which could never "
         "start; raise it to 12 or remove the type",
     ),
     "a pool by the general pool's name": (
         pool(name="general"),
-        "aws.nodePools.0.name: 'general' is the pool of Ray heads and the chat page; choose another name",
+        "aws.nodePools[0].name: 'general' is the pool of Ray heads and the chat page; choose another name",
     ),
     "two pools of a name": (
         {"nodePools": [POOL, POOL]},
@@ -223,25 +223,25 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "reserved capacity without a reservation": (
         pool(capacityTypes=["reserved", "on-demand"]),
-        "aws.nodePools.0: capacityTypes ['reserved', 'on-demand'] and capacityReservations [] go together; "
-        "name the reservations (cr-...) and `reserved`, or neither",
+        "aws.nodePools[0]: capacityTypes ['reserved', 'on-demand'] and capacityReservations [] do not fit "
+        "together; name reservations (cr-...) and 'reserved', or neither",
     ),
     "a reservation without reserved capacity": (
         pool(capacityReservations=["cr-0123456789abcdef0"]),
-        "capacityTypes ['on-demand'] and capacityReservations ['cr-0123456789abcdef0'] go together",
+        "capacityTypes ['on-demand'] and capacityReservations ['cr-0123456789abcdef0'] do not fit together",
     ),
     "a reservation that is none": (
         pool(capacityTypes=["reserved"], capacityReservations=["my-reservation"]),
-        "aws.nodePools.0: 'my-reservation' is not the id of a capacity reservation (cr-...)",
+        "aws.nodePools[0]: 'my-reservation' in capacityReservations is not the id of a capacity reservation",
     ),
     "a disk that is too small": (
         pool(diskGib=20),
-        "aws.nodePools.0.diskGib: 20 is too small; it must be at least 50",
+        "aws.nodePools[0].diskGib: 20 is too small; write a whole number from 50",
     ),
     # Ingress
     "a load balancer without TLS": (
         {"ingress": {"enabled": True}},
-        "aws.ingress: needs certificateArn and host; without TLS there is no ingress",
+        "aws.ingress: enabled is true, and there is no ingress without TLS; add certificateArn and host",
     ),
     "a certificate that is no ARN": (
         {"ingress": INGRESS | {"certificateArn": "my-certificate"}},
@@ -258,8 +258,8 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
         "aws: environment 'prod' looks nothing up, and these versions are empty: cluster.addOns.vpcCni, "
         "cluster.addOns.kubeProxy, cluster.addOns.podIdentityAgent, cluster.addOns.coredns, "
         "cluster.addOns.ebsCsi, cluster.addOns.metricsServer, cluster.systemNodes.releaseVersion, "
-        "karpenter.amiDate; preview once with environment: dev, which prints what it finds, and write that "
-        "down",
+        "karpenter.amiDate; preview once with environment 'dev', which prints what it finds, and write that "
+        "here",
     ),
     "production with a date missing": (
         {"environment": "prod", **PINNED, "karpenter": {}},
@@ -273,7 +273,7 @@ def test_a_wrong_value_is_refused_with_the_way_out(keys: dict[str, Any], message
     with pytest.raises(ConfigError) as refused:
         load(**keys)
     (finding,) = refused.value.findings
-    assert finding.startswith("neuron-serve:aws")
+    assert finding.startswith("aws")
     assert message in finding
 
 

@@ -40,16 +40,25 @@ def variables(template: dict[str, Any]) -> dict[str, str | None]:
 @pytest.mark.parametrize(
     ("store", "expected"),
     [
-        ({"kind": "redis"}, "gcsStore.kind: 'redis' is not allowed; choose one of 'elasticache'"),
-        ({"kind": "elasticache"}, "gcsStore.kind 'elasticache' needs target 'aws'; choose inCluster or none"),
+        ({"kind": "redis"}, "gcsStore.kind: 'redis' is not allowed; write one of 'elasticache'"),
+        (
+            {"kind": "elasticache"},
+            "gcsStore.kind: 'elasticache' needs target 'aws'; choose 'inCluster' or 'none'",
+        ),
         ({"kind": "none", "nodes": 2}, "gcsStore: nodes has no effect with kind 'none'; remove it"),
         (
             {"kind": "inCluster", "nodeType": "cache.t4g.small"},
             "nodeType has no effect with kind 'inCluster'",
         ),
         ({"kind": "elasticache", "image": "i:1"}, "image has no effect with kind 'elasticache'"),
-        ({"kind": "elasticache", "nodes": 1}, "gcsStore.nodes: 1 is too small; it must be at least 2"),
-        ({"kind": "elasticache", "nodeType": "t4g.small"}, "gcsStore.nodeType: 't4g.small' is not accepted"),
+        (
+            {"kind": "elasticache", "nodes": 1},
+            "gcsStore.nodes: 1 is too small; write a whole number from 2 to 6",
+        ),
+        (
+            {"kind": "elasticache", "nodeType": "t4g.small"},
+            "gcsStore.nodeType: 't4g.small' does not have the right form",
+        ),
         (
             {"kind": "elasticache", "engineVersion": "6.2"},
             "engineVersion '6.2' of redis is not known here; choose one of 7.1, 7.0",
@@ -66,7 +75,7 @@ def test_a_wrong_store_is_refused_with_a_reason(store: dict[str, Any], expected:
 
 def test_a_store_in_plain_text_is_refused() -> None:
     message = findings(stack() | {"gcsStore": {"kind": "inCluster"}, "gcsStoreAuthToken": "visible"})
-    assert "neuron-serve:gcsStoreAuthToken: stands in plain text in the stack file" in message
+    assert "gcsStoreAuthToken: stands in plain text in the stack file" in message
     assert "'visible'" not in message
 
 
@@ -75,10 +84,7 @@ def test_a_store_in_plain_text_is_refused() -> None:
 )
 def test_a_password_that_elasticache_would_refuse_is_refused(token: str) -> None:
     message = findings(stack() | {"gcsStore": {"kind": "inCluster"}}, {"gcsStoreAuthToken": token})
-    assert (
-        f"neuron-serve:gcsStoreAuthToken: its {len(token)} characters are not what ElastiCache accepts"
-        in message
-    )
+    assert f"gcsStoreAuthToken: its {len(token)} characters are not what ElastiCache accepts" in message
     assert "`openssl rand -hex 32`" in message
     assert token not in message
 
@@ -92,7 +98,7 @@ def test_a_good_password_is_a_secret_of_the_stack() -> None:
 
 def test_a_password_without_a_store_is_refused() -> None:
     message = findings(stack(), {"gcsStoreAuthToken": "x" * 64})
-    assert "neuron-serve:gcsStoreAuthToken: has no effect without a gcsStore" in message
+    assert "gcsStoreAuthToken: has no effect without a gcsStore" in message
 
 
 def test_a_target_has_the_store_that_suits_it() -> None:

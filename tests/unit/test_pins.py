@@ -94,5 +94,5 @@ async def test_an_empty_node_image_is_looked_up_and_printed(aws: Aws, printed: l
     assert await value(pins.ami_date(None, "1.35")) == "20260714"
     assert [question["name"] for question in aws.asked] == [SSM_PARAMETER, SSM_PARAMETER]
     release, date = printed
-    assert "aws.cluster.systemNodes.releaseVersion is empty and AWS offers '1.35.6-20260714'" in release
-    assert "aws.karpenter.amiDate is empty and AWS offers '20260714'" in date
+    assert "aws.cluster.systemNodes.releaseVersion: empty, and AWS offers '1.35.6-20260714'" in release
+    assert "aws.karpenter.amiDate: empty, and AWS offers '20260714'" in date

@@ -63,9 +63,7 @@ def test_a_missing_region_is_refused_with_the_command_that_sets_it() -> None:
 
 def test_a_region_that_does_not_hold_the_zones_is_refused() -> None:
     message = findings(region="us-east-1")
-    assert (
-        "aws:region: 'us-east-1' does not hold neuron-serve:aws.zones ['us-west-2a', 'us-west-2b']" in message
-    )
+    assert "aws:region: 'us-east-1' does not hold aws.zones ['us-west-2a', 'us-west-2b']" in message
 
 
 @pytest.mark.parametrize("key", ["profile", "accessKey", "secretKey", "token", "assumeRoles"])

@@ -71,7 +71,7 @@ def test_a_zone_without_the_pools_machines_is_refused_with_those_that_have_them(
     with pytest.raises(ConfigError) as refused:
         check(stack(), inf2_8xlarge=["us-west-2a", "us-west-2b"])
     assert refused.value.findings == (
-        "neuron-serve:aws.nodePools.inf2: zone us-west-2c offers none of inf2.8xlarge; the zones of "
+        "aws.nodePools[0]: zone us-west-2c offers none of inf2.8xlarge; the zones of "
         "us-west-2 that do: us-west-2a, us-west-2b",
     )
 
@@ -99,7 +99,7 @@ def test_every_pool_of_the_stack_is_asked_for() -> None:
         karpenter={"generalInstanceTypes": ["r6i.large"]},
     )
     assert zones.demands(config) == [
-        Demand("cluster.systemNodes", ["c6i.large"], config.zones),
-        Demand("karpenter.generalInstanceTypes", ["r6i.large"], config.zones),
-        Demand("nodePools.inf2", ["inf2.8xlarge"], config.zones),
+        Demand("aws.cluster.systemNodes", ["c6i.large"], config.zones),
+        Demand("aws.karpenter.generalInstanceTypes", ["r6i.large"], config.zones),
+        Demand("aws.nodePools[0]", ["inf2.8xlarge"], config.zones),
     ]
