@@ -76,8 +76,10 @@ class Running:
         return Finished(self._name, code, self._log.read_text(), time.monotonic() - self._began)
 
     def interrupt_when(self, condition: Callable[[], object], how: signal.Signals) -> Finished:
-        """End it by the signal once the condition holds. Its code is 0 if it was over before."""
-        while not condition() and not self.is_over:
+        """End it by the signal once the condition holds. Its code is 0 if it succeeded before that."""
+        while not condition():
+            if self.is_over:
+                return self.wait().expect()
             time.sleep(_POLL_S)
         if how == signal.SIGKILL:
             self.kill()

@@ -42,3 +42,8 @@ def test_a_kill_takes_the_plugins_along(tmp_path: Path) -> None:
 
 def test_a_command_that_was_over_before_its_moment_is_told_by_its_code(tmp_path: Path) -> None:
     assert begin("exit 0", tmp_path).interrupt_when(lambda: False, SIGKILL).code == 0
+
+
+def test_a_command_that_failed_before_its_moment_was_not_interrupted(tmp_path: Path) -> None:
+    with pytest.raises(AssertionError, match="by itself"):
+        begin("echo by itself; exit 1", tmp_path).interrupt_when(lambda: False, SIGKILL)
