@@ -1,4 +1,4 @@
-"""The probes of a Ray node's container, and the script by which a head outlives its workers, run as they are."""
+"""The probes of a Ray node, and the script by which a head outlives its workers, run as they are."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class World:
 @contextmanager
 def served(world: World) -> Iterator[str]:
     class Handler(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:  # noqa: N802 - a name that http.server asks for
+        def do_GET(self) -> None:
             status, value = world.answer(self.path, self.headers.get("Authorization", ""))
             data = json.dumps(value).encode()
             self.send_response(status)
