@@ -1,4 +1,4 @@
-"""How the container of a Ray node shows that it lives, and what a head does before it ends."""
+"""How a dead Ray node is noticed, by its pod and by its head, and what a head does before it ends."""
 
 from __future__ import annotations
 
@@ -24,6 +24,19 @@ _FAILURES = 4
 _PATIENCE_S = 600
 # A container that has not begun has not failed.
 _START_PERIOD_S = 2
+
+# A head asks workers for their health and gives one up that fails five times: by its own settings after 15 s
+# where connections are refused, and after 65 s where nothing answers. Until then, requests that went there
+# wait, and so do engines that have an answer for it: so it asks more often, and a refusal counts after 5 s.
+# It waits longer for each answer, because a network that was gone for 30 s is gone for 51 s to TCP, which
+# doubles the time between two attempts: with 10 s for an answer, and so 55 s in all, workers that were cut
+# off for half a minute were given up with their models. With 15 s it is 80 s.
+_NODE_HEALTH_CHECK = {"RAY_health_check_period_ms": "1000", "RAY_health_check_timeout_ms": "15000"}
+# A new head's Serve controller stops every replica that it has not reached after this long, by default 30 s
+# (`stop_on_slow` in ray/serve/_private/deployment_state.py, 2.60), and workers have needed 27 s to find one
+# at a new address: all models were loaded again. For replicas that start it only means a line in the log.
+_REPLICA_RECOVERY = {"RAY_SERVE_SLOW_STARTUP_WARNING_S": "120"}
+HEAD_PATIENCE = _NODE_HEALTH_CHECK | _REPLICA_RECOVERY
 
 _HEAD_PRE_STOP = Path(__file__).with_name("head_pre_stop_script.py")
 

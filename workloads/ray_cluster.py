@@ -10,7 +10,7 @@ from infra.bucket_layout import RAY_SERVICE_ACCOUNT, BucketLayout
 from infra.pod_security import restricted_container_manifest
 from infra.service_config import AnyService, BringYourOwnService, Grpc
 from serve_apps.environment import API_KEYS_FILE_ENV
-from workloads.node_lifecycle import head_lifecycle, probes
+from workloads.node_lifecycle import HEAD_PATIENCE, head_lifecycle, probes
 from workloads.placement import AUTOSCALER_CPUS, AUTOSCALER_MEMORY_GIB, Placement
 from workloads.serve_config import GRPC_PORT, SERVE_PORT, replica_patience_s
 
@@ -29,19 +29,6 @@ WORKER_GROUP = "workers"
 # The certificate authorities of the image, where Debian and Ubuntu keep them. Ray's Redis client knows none
 # unless it is told where they are (https://github.com/ray-project/ray/issues/41161).
 _CA_CERTIFICATES = "/etc/ssl/certs/ca-certificates.crt"
-
-# A head asks workers for their health and gives one up that fails five times: by its own settings after 15 s
-# where connections are refused, and after 65 s where nothing answers. Until then, requests that went there
-# wait, and so do engines that have an answer for it: so it asks more often, and a refusal counts after 5 s.
-# It waits longer for each answer, because a network that was gone for 30 s is gone for 51 s to TCP, which
-# doubles the time between two attempts: with 10 s for an answer, and so 55 s in all, workers that were cut
-# off for half a minute were given up with their models. With 15 s it is 80 s.
-_NODE_HEALTH_CHECK = {"RAY_health_check_period_ms": "1000", "RAY_health_check_timeout_ms": "15000"}
-# A new head's Serve controller stops every replica that it has not reached after this long, by default 30 s
-# (`stop_on_slow` in ray/serve/_private/deployment_state.py, 2.60), and workers have needed 27 s to find one
-# at a new address: all models were loaded again. For replicas that start it only means a line in the log.
-_REPLICA_RECOVERY = {"RAY_SERVE_SLOW_STARTUP_WARNING_S": "120"}
-_HEAD_PATIENCE = _NODE_HEALTH_CHECK | _REPLICA_RECOVERY
 
 # How requests travel, by the service's `dataPlane`: what Ray Serve reads in every process of the cluster
 # (https://docs.ray.io/en/master/kuberay/user-guides/serve-high-throughput.html, 2026-11). HAProxy is in
@@ -282,7 +269,7 @@ def _pod_template(name: str, role: str, service: AnyService, secrets: SecretName
 
 def _complete_head(spec: dict[str, Any], service: AnyService, replica_s: int) -> None:
     (container,) = spec["containers"]
-    container["env"] += [{"name": name, "value": value} for name, value in _HEAD_PATIENCE.items()]
+    container["env"] += [{"name": name, "value": value} for name, value in HEAD_PATIENCE.items()]
     container["lifecycle"] = head_lifecycle(replica_s)
     size = {"cpu": f"{round(service.head.cpus * 1000)}m", "memory": f"{service.head.memory_gib:g}Gi"}
     container["resources"] = {"requests": size, "limits": size}

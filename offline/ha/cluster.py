@@ -168,7 +168,7 @@ class HaCluster:
     def revive(self) -> None:
         """Start again what has ended by itself, as Kubernetes does; what was killed here stays down."""
         for name, part in list(self._parts.items()):
-            if not part.running and name not in self._kept_down:
+            if (not part.running or part.lost()) and name not in self._kept_down:
                 part.kill()  # what it had started
                 self.start(name)
 

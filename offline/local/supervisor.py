@@ -23,6 +23,8 @@ from offline.local.state import RunState, StateDirectory
 
 _POLL_S = 0.2
 _TICK_S = 0.5
+# As often as the liveness probe of a pod looks.
+_LIVENESS_PERIOD_S = 5.0
 # How often one process may die within the window before the run gives up.
 _MAX_RESTARTS = 5
 _RESTART_WINDOW_S = 300
@@ -116,9 +118,13 @@ class Supervisor:
         Raises `LocalRunError` if another one ends, or one again and again.
         """
         recovering: dict[str, float] = {}
+        looked = time.monotonic()
         while True:
             if self._guard.poll() is not None:
                 self._start_guard()
+            if time.monotonic() - looked > _LIVENESS_PERIOD_S:
+                self._kill_the_hollow()
+                looked = time.monotonic()
             for name, process in list(self._services.items()):
                 if not process.running and not self._directory.held(name):
                     self._restart(process, recoveries)
@@ -130,6 +136,13 @@ class Supervisor:
                     )
                     del recovering[name]
             time.sleep(_TICK_S)
+
+    def _kill_the_hollow(self) -> None:
+        """End programs that have lost a process without which they run for nothing."""
+        for process in self._services.values():
+            if lost := process.lost():
+                self._progress.note(f"{process.name}: runs without its {lost}", "yellow")
+                process.kill()
 
     def _restart(self, process: ManagedProcess, recoveries: Mapping[str, Recovery]) -> None:
         if process.name not in recoveries:

@@ -1,4 +1,4 @@
-"""The probes of a Ray node's container, and the script by which a head outlives its workers, as they are."""
+"""The probes of a Ray node, and the script by which a head outlives its workers, run as they are."""
 
 from __future__ import annotations
 
