@@ -22,7 +22,7 @@ _DRAIN_MARGIN_S = 2
 # For what is left to end after the drain.
 _POD_MARGIN_S = 30
 # Serve's proxy takes requests for at least this long after it was told to go (30 s by default): the readiness
-# probe that takes the pod out of its Service looks every 5 s, and nodes hear of it a moment later.
+# probe that takes the pod out of its Service looks every 3 s, and nodes hear of it a moment later.
 PROXY_DRAIN_S = 8
 
 # A head drains nothing: it has no replica and no client. What it waits for is only missing in the next head.

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from infra import grace_periods
+from workloads.serve_config import SERVE_PORT
 
 # What a node cannot be without. `ray start --block` goes on for ever where one of them has ended with exit
 # code 0 or by SIGTERM (`start` in ray/scripts/scripts.py, 2.60), as a raylet does after its dashboard agent.
@@ -15,15 +16,21 @@ VITAL_PROCESSES = {"head": ("raylet", "gcs_server"), "worker": ("raylet",)}
 # Port and path of Ray's dashboard agent, where KubeRay's own liveness probe looks, too
 # (initLivenessAndReadinessProbe in ray-operator/controllers/ray/common/pod.go, tag ray-operator/v1.7.0).
 _HEALTH_URL = "http://localhost:52365/api/healthz"
-_PERIOD_S = 5
-# Four looks, and not two: Ray's autoscaler stops the raylet of a node that it removes, and needs some seconds
-# to have the pod deleted, which must not be taken for a death and replaced.
-_FAILURES = 4
+# A look starts processes in the container, on every node and for ever, so it is not taken too often. Three
+# looks, and not one: Ray's autoscaler stops the raylet of a node that it removes, and needs some seconds to
+# have the pod deleted, which must not be taken for a death and replaced.
+_PERIOD_S = 8
+_FAILURES = 3
 # How long a node whose processes live may leave its health unanswered: ten minutes, as with KubeRay's probe,
 # because a node that is short of CPUs, or cut off, is not a dead one.
 _PATIENCE_S = 600
 # A container that has not begun has not failed.
 _START_PERIOD_S = 2
+# What KubeRay asks of a worker as well, in its `initLivenessAndReadinessProbe`: the kubelet itself asks here,
+# where KubeRay's probe starts two programs in the container and takes a worker out of its Service that does
+# not have them running within two seconds.
+_SERVES = {"path": "/-/healthz", "port": SERVE_PORT}
+_READINESS = {"httpGet": _SERVES, "periodSeconds": 3, "timeoutSeconds": 5, "failureThreshold": 1}
 
 # A head asks workers for their health and gives one up that fails five times: by its own settings after 15 s
 # where connections are refused, and after 65 s where nothing answers. Until then, requests that went there
@@ -59,9 +66,9 @@ def probe_script(processes: Sequence[str], patience_s: int) -> str:
 
 
 def probes(role: str) -> dict[str, Any]:
-    """Start-up and liveness probe of a `head` or `worker`. KubeRay adds the readiness probe.
+    """Start-up and liveness probe of a `head` or `worker`, and a worker's readiness: its proxy takes requests.
 
-    A node without a process of its own is noticed within 20 s; one that only does not answer after ten
+    A node without a process of its own is noticed within 24 s; one that only does not answer after ten
     minutes, by `_FAILURES` probes each of which looks for its share of them.
     """
     patience_s = _PATIENCE_S // _FAILURES
@@ -71,7 +78,8 @@ def probes(role: str) -> dict[str, Any]:
     start = {"periodSeconds": _START_PERIOD_S, "failureThreshold": _PATIENCE_S // _START_PERIOD_S}
     dead = {"terminationGracePeriodSeconds": grace_periods.DEAD_NODE_GRACE_S}
     liveness = {"periodSeconds": _PERIOD_S, "failureThreshold": _FAILURES, **dead}
-    return {"startupProbe": probe | start, "livenessProbe": probe | liveness}
+    readiness = {"readinessProbe": _READINESS} if role == "worker" else {}
+    return {"startupProbe": probe | start, "livenessProbe": probe | liveness, **readiness}
 
 
 def head_lifecycle(replica_s: int) -> dict[str, Any]:

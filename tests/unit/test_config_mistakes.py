@@ -24,7 +24,8 @@ BASES = {"on a cluster": ON_A_CLUSTER, "on AWS": ON_AWS}
 # pydantic's words, and names of classes, which no user has heard of.
 FOREIGN = re.compile(
     r"Input should|Extra inputs|Field required|pydantic|type=|validation error|Traceback|dictionary"
-    r"|instance of|\b(StackConfig|LlmService|PodSize|Replicas|NodePool|SystemNodes|AddOns|ModelShape|None|True|False)\b"
+    r"|instance of"
+    r"|\b(StackConfig|LlmService|PodSize|Replicas|NodePool|SystemNodes|AddOns|ModelShape|None|True|False)\b"
 )
 
 

@@ -18,8 +18,10 @@ from typing import Any
 import pytest
 from ray._private import services
 
+from infra.grace_periods import PROXY_DRAIN_S
 from workloads import head_pre_stop_script
 from workloads.node_lifecycle import VITAL_PROCESSES, probe_script, probes
+from workloads.serve_config import SERVE_PORT
 
 ALONE: dict[str, Any] = {"metadata": {"name": "chat-abcde"}}
 DELETED: dict[str, Any] = {"metadata": {"name": "chat-abcde", "deletionTimestamp": "2026-11-28T12:00:00Z"}}
@@ -192,6 +194,15 @@ def test_a_dead_node_is_noticed_within_half_a_minute_and_a_silent_one_after_ten(
     assert probe_script(VITAL_PROCESSES[role], 600 // looks) == script
     assert liveness["timeoutSeconds"] > 600 // looks
     assert start["failureThreshold"] * start["periodSeconds"] >= 600
+
+
+def test_a_worker_is_ready_while_its_proxy_takes_requests_and_a_head_when_kuberay_says_so() -> None:
+    assert "readinessProbe" not in probes("head")
+    ready = probes("worker")["readinessProbe"]
+    assert ready["httpGet"] == {"path": "/-/healthz", "port": SERVE_PORT}
+    # A proxy that drains is out of its Service before it stops taking requests.
+    assert ready["failureThreshold"] == 1
+    assert ready["periodSeconds"] < PROXY_DRAIN_S / 2
 
 
 def test_ray_starts_a_node_with_these_processes() -> None:
