@@ -66,7 +66,7 @@ def probe_script(processes: Sequence[str], patience_s: int) -> str:
 
 
 def probes(role: str) -> dict[str, Any]:
-    """Start-up and liveness probe of a `head` or `worker`, and a worker's readiness: its proxy takes requests.
+    """Start-up and liveness probe of a node by its role; of a worker, too, whether its proxy takes requests.
 
     A node without a process of its own is noticed within 24 s; one that only does not answer after ten
     minutes, by `_FAILURES` probes each of which looks for its share of them.
