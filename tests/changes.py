@@ -11,10 +11,9 @@ Path = tuple[str | int, ...]
 # Another value where not just any would do.
 _OTHERS: dict[Any, Any] = {
     503: 429,
+    100: 50,
     "EveryNode": "HeadOnly",
     "JSON": "TEXT",
-    "Never": "Always",
-    "IfNotPresent": "Always",
 }
 
 
