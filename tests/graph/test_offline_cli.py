@@ -113,7 +113,7 @@ def test_a_path_as_a_stack_is_refused(command: str) -> None:
     ("stack", "parts"),
     [
         ("config:\n  demo:size: [1\n", ("Pulumi.dev.yaml, line 3, column 1",)),
-        ("config:\n  demo:size: big\n", ('size: "big" is not of the type integer', "Pulumi.yaml declares")),
+        ("config:\n  demo:size: big\n", ("size: 'big' is not of the type integer", "Pulumi.yaml declares")),
         ("config:\n  demo:size: 10\n", ("demo:size: 10 is too large; at most 9",)),
     ],
     ids=["malformed", "wrong type", "refused by the program"],

@@ -218,7 +218,7 @@ def test_a_node_with_pods_is_left_alone_and_a_deleted_one_goes_within_the_hour(s
         ({"capacityReservations": ["cr-0a"]}, "do not fit together; name reservations (cr-...)"),
         (
             {"capacityTypes": ["reserved"], "capacityReservations": ["r-1"]},
-            "'r-1' is not the id of a capacity reservation (cr-...)",
+            "'r-1' in capacityReservations is not the id of a capacity reservation",
         ),
     ],
 )
