@@ -17,7 +17,7 @@ from typing import Any
 
 import pulumi
 
-from infra import cluster_rights, helm_leftovers, namespaces, ray_schema
+from infra import cluster_rights, helm_leftovers, image_gate, namespaces, ray_schema
 from infra.cluster_api import ClusterApi, ClusterError
 
 Reach = Callable[[], Awaitable[ClusterApi]]
@@ -45,6 +45,8 @@ def before_create(reach: Reach) -> Callable[[pulumi.ResourceHookArgs], Awaitable
                 await asyncio.to_thread(helm_leftovers.remove, api, inputs["namespace"], inputs["name"])
             return
         metadata = inputs["metadata"]
+        if inputs["kind"] == "Job" and not pulumi.runtime.is_dry_run():
+            await image_gate.wait_for_image(api, metadata["namespace"], inputs["spec"])
         if metadata.get("annotations", {}).get(_AUTONAMED) == "true":
             return
         await _make_way(api, inputs)

@@ -20,6 +20,7 @@ from infra.pod_security import restricted_container_manifest
 from infra.service_config import LlmService
 from serve_apps.llm.runners.neuronx_buckets import context_buckets, token_buckets
 from workloads.network_policies import PRECOMPILE
+from workloads.quantities import size
 from workloads.ray_cluster import HUGGING_FACE_SECRET, HUGGING_FACE_TOKEN_KEY, bind_to_neuron_nodes
 from workloads.service_plan import ServicePlan
 
@@ -147,10 +148,7 @@ def job_spec(plan: ServicePlan) -> dict[str, Any]:
 def _container(plan: ServicePlan) -> dict[str, Any]:
     # As large as a worker, which takes the node afterwards: weights in memory, and several compilers. No
     # device: nothing is computed.
-    size = {
-        "cpu": f"{plan.placement.worker_cpu_millis}m",
-        "memory": f"{plan.placement.worker_memory_mib}Mi",
-    }
+    resources = size(plan.placement.worker_cpu_millis / 1000, plan.placement.worker_memory_mib)
     # Optional, so that a token that comes or goes changes nothing here.
     token = {"name": HUGGING_FACE_SECRET, "key": HUGGING_FACE_TOKEN_KEY, "optional": True}
     environment: list[dict[str, Any]] = [{"name": "HF_TOKEN", "valueFrom": {"secretKeyRef": token}}]
@@ -164,6 +162,6 @@ def _container(plan: ServicePlan) -> dict[str, Any]:
         "volumeMounts": [{"name": "settings", "mountPath": _SETTINGS, "readOnly": True}],
         # The last words reach the output of `pulumi up`.
         "terminationMessagePolicy": "FallbackToLogsOnError",
-        "resources": {"requests": size, "limits": size},
+        "resources": {"requests": resources, "limits": resources},
         "securityContext": restricted_container_manifest(read_only_root=False),
     }

@@ -12,6 +12,7 @@ from infra.service_config import AnyService, BringYourOwnService, Grpc
 from serve_apps.environment import API_KEYS_FILE_ENV
 from workloads.node_lifecycle import HEAD_PATIENCE, head_lifecycle, probes
 from workloads.placement import AUTOSCALER_CPUS, AUTOSCALER_MEMORY_GIB, Placement
+from workloads.quantities import size
 from workloads.serve_config import GRPC_PORT, SERVE_PORT, replica_patience_s
 
 # Where the API keys' secret is mounted, and its only file.
@@ -122,12 +123,9 @@ def ray_cluster(
 
 
 def _autoscaler_size() -> dict[str, Any]:
-    memory = f"{AUTOSCALER_MEMORY_GIB:g}Gi"
+    requests = size(AUTOSCALER_CPUS, AUTOSCALER_MEMORY_GIB * 1024)
     # Without a limit of CPU, so that a head that starts does not wait for it.
-    return {
-        "requests": {"cpu": f"{round(AUTOSCALER_CPUS * 1000)}m", "memory": memory},
-        "limits": {"memory": memory},
-    }
+    return {"requests": requests, "limits": {"memory": requests["memory"]}}
 
 
 def _keep_state(cluster: dict[str, Any], store: StoreAccess) -> None:
@@ -158,10 +156,7 @@ def _worker_group(
     secrets: SecretNames,
 ) -> dict[str, Any]:
     template = _pod_template(name, "worker", service, secrets)
-    resources = {
-        "cpu": f"{placement.worker_cpu_millis}m",
-        "memory": f"{placement.worker_memory_mib}Mi",
-    }
+    resources = size(placement.worker_cpu_millis / 1000, placement.worker_memory_mib)
     group: dict[str, Any] = {
         "groupName": WORKER_GROUP,
         "replicas": placement.min_workers,
@@ -271,8 +266,8 @@ def _complete_head(spec: dict[str, Any], service: AnyService, replica_s: int) ->
     (container,) = spec["containers"]
     container["env"] += [{"name": name, "value": value} for name, value in HEAD_PATIENCE.items()]
     container["lifecycle"] = head_lifecycle(replica_s)
-    size = {"cpu": f"{round(service.head.cpus * 1000)}m", "memory": f"{service.head.memory_gib:g}Gi"}
-    container["resources"] = {"requests": size, "limits": size}
+    resources = size(service.head.cpus, service.head.memory_gib * 1024)
+    container["resources"] = {"requests": resources, "limits": resources}
     # The autoscaler beside Ray handles no SIGTERM, and as process 1 of a namespace of its own it would not be
     # ended by one either: the pod would stay for all of its grace period.
     spec["shareProcessNamespace"] = True

@@ -38,6 +38,8 @@ from workloads.upgrade import upgrade_options
 
 # Deleting waits for requests in flight and, with a Redis, for the operator's clean-up of its keys.
 _DELETE_TIMEOUT = "30m"
+# What KubeRay gives the job that removes the keys (constant.go, RAYCLUSTER_GCS_FT_DELETION_TIMEOUT_DEFAULT).
+_CLEAN_UP_S = 300
 
 
 @dataclass(frozen=True)
@@ -65,8 +67,8 @@ class RayService(pulumi.ComponentResource):
     - Precompile, where the stack file asks for it
     - ReleaseCheck, which says what is to be in force
     - RayService (`ray.io/v1`)
-    - DisruptionBudgets
     - the Job of the ReleaseCheck, which sees to it that it is
+    - DisruptionBudgets
     """
 
     url: pulumi.Output[str]
@@ -92,10 +94,9 @@ class RayService(pulumi.ComponentResource):
         )
         custom_resource = self._custom_resource(args, namespace, [*needed, check.expected])
         DisruptionBudgets(
-            DisruptionBudgetsArgs(args.plan, namespace.metadata.name, custom_resource),
+            DisruptionBudgetsArgs(args.plan, namespace.metadata.name, check.run_after(custom_resource)),
             opts=pulumi.ResourceOptions(parent=self),
         )
-        check.run_after(custom_resource)
         suffix = "/v1" if isinstance(args.plan.service, ModelService) else ""
         self.release = args.plan.release
         self.url = namespace.metadata.name.apply(
@@ -173,6 +174,7 @@ class RayService(pulumi.ComponentResource):
                     # The operator rewrites part of the spec, and without this server-side apply refuses
                     # every later update as a conflict.
                     "pulumi.com/patchForce": "true",
+                    **_store_patience(args.plan),
                 },
             },
             spec=_spec(args),
@@ -183,6 +185,19 @@ class RayService(pulumi.ComponentResource):
                 **upgrade_options(args.plan.service),
             ),
         )
+
+
+def _store_patience(plan: ServicePlan) -> dict[str, str]:
+    """How long KubeRay may take to remove a deleted cluster's keys from the store, seconds, as an annotation.
+
+    It counts from the deletion, five minutes by default, and the head may wait that long for its workers: the
+    keys would stay (getGCSFTDeletionTimeout in ray-operator/controllers/ray/raycluster_controller.go, tag
+    ray-operator/v1.7.0, which copies a RayService's annotations to its clusters).
+    """
+    if plan.store is None:
+        return {}
+    head = plan.spec["rayClusterConfig"]["headGroupSpec"]["template"]["spec"]
+    return {"ray.io/gcs-ft-deletion-timeout": str(head["terminationGracePeriodSeconds"] + _CLEAN_UP_S)}
 
 
 def _spec(args: RayServiceArgs) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from typing import Any
 import pulumi
 import pulumi_kubernetes as k8s
 
+from infra import image_pulls
 from infra.pod_security import restricted_container
 from infra.service_base import ModelService
 from workloads.network_policies import RELEASE_CHECK
@@ -22,6 +23,7 @@ from workloads.ray_cluster import API_KEYS_DIRECTORY, CLIENT_KEY, RAY_AUTH_KEY
 from workloads.service_plan import ServicePlan
 
 _SCRIPT = Path(__file__).with_name("release_check_script")
+_FILES = [*sorted(_SCRIPT.glob("*.py")), Path(image_pulls.__file__)]
 _DIRECTORY = "/opt/check"
 _EXPECTED = "expected.json"
 # The Job outlives the script's own deadline, and Pulumi outlives the Job, so that the script speaks last.
@@ -62,11 +64,11 @@ class ReleaseCheck(pulumi.ComponentResource):
         """What the RayService depends on."""
         self.register_outputs({})
 
-    def run_after(self, ray_service: pulumi.Resource) -> None:
-        """Make the Job, which waits for what the RayService brings."""
+    def run_after(self, ray_service: pulumi.Resource) -> k8s.batch.v1.Job:
+        """The Job, which waits for what the RayService brings."""
         timeout_s = self._args.plan.service.start_timeout_seconds
         wait_s = timeout_s + _JOB_MARGIN_S + _PULUMI_MARGIN_S
-        k8s.batch.v1.Job(
+        return k8s.batch.v1.Job(
             self._drawn_name,
             metadata={
                 "namespace": self._args.namespace,
@@ -122,7 +124,7 @@ class ReleaseCheck(pulumi.ComponentResource):
         return account, binding
 
     def _config_map(self) -> k8s.core.v1.ConfigMap:
-        script = {path.name: path.read_text(encoding="utf-8") for path in sorted(_SCRIPT.glob("*.py"))}
+        script = {_key(path): text for path, text in script_files().items()}
         # Another store is another Ray cluster for the same release. The check has to see that one, too,
         # before Pulumi takes the old store away from the old one.
         address = pulumi.Output.from_input(self._args.store_address or "")
@@ -137,17 +139,23 @@ class ReleaseCheck(pulumi.ComponentResource):
 
     def _pod(self) -> k8s.core.v1.PodSpecArgsDict:
         secrets = self._args.plan.secrets
-        package = f"{_DIRECTORY}/{_SCRIPT.name}"
+        # In packages again: a ConfigMap has no folders.
+        items: list[k8s.core.v1.KeyToPathArgsDict] = [
+            {"key": _key(path), "path": path} for path in script_files()
+        ]
+        items.append({"key": _EXPECTED, "path": _EXPECTED})
         volumes: list[k8s.core.v1.VolumeArgsDict] = [
-            {"name": "check", "config_map": {"name": self.expected.metadata.name}}
+            {"name": "check", "config_map": {"name": self.expected.metadata.name, "items": items}}
         ]
         mounts: list[k8s.core.v1.VolumeMountArgsDict] = [
-            {"name": "check", "mount_path": package, "read_only": True}
+            {"name": "check", "mount_path": _DIRECTORY, "read_only": True}
         ]
+        # Secrets are optional here, so that the check can tell of the pods that wait for one in vain.
         if secrets.api_keys:
             keys: k8s.core.v1.SecretVolumeSourceArgsDict = {
                 "secret_name": secrets.api_keys,
                 "items": [{"key": CLIENT_KEY, "path": CLIENT_KEY}],
+                "optional": True,
             }
             volumes.append({"name": "api-keys", "secret": keys})
             mounts.append({"name": "api-keys", "mount_path": API_KEYS_DIRECTORY, "read_only": True})
@@ -156,7 +164,7 @@ class ReleaseCheck(pulumi.ComponentResource):
             "image": self._args.plan.service.image,
             "command": ["python", "-m", _SCRIPT.name],
             "working_dir": _DIRECTORY,
-            "env": self._environment(f"{package}/{_EXPECTED}"),
+            "env": self._environment(f"{_DIRECTORY}/{_EXPECTED}"),
             "volume_mounts": mounts,
             # The script leaves its last words for `pulumi up`; where it cannot, its log has to do.
             "termination_message_policy": "FallbackToLogsOnError",
@@ -181,7 +189,7 @@ class ReleaseCheck(pulumi.ComponentResource):
             "API_KEYS_FILE": f"{API_KEYS_DIRECTORY}/{CLIENT_KEY}" if secrets.api_keys else "",
         }
         token: k8s.core.v1.EnvVarSourceArgsDict = {
-            "secret_key_ref": {"name": secrets.ray_auth, "key": RAY_AUTH_KEY}
+            "secret_key_ref": {"name": secrets.ray_auth, "key": RAY_AUTH_KEY, "optional": True}
         }
         job: k8s.core.v1.EnvVarSourceArgsDict = {
             "field_ref": {"field_path": "metadata.labels['batch.kubernetes.io/job-name']"}
@@ -210,6 +218,15 @@ def expectations(plan: ServicePlan, store_address: str) -> dict[str, Any]:
         "model": application["args"]["served_name"] if isinstance(plan.service, ModelService) else "",
         "timeout_s": plan.service.start_timeout_seconds,
     }
+
+
+def script_files() -> dict[str, str]:
+    """The script as it lies in the pod: texts by path. Its packages are those of this project, cut down."""
+    return {f"{path.parent.name}/{path.name}": path.read_text(encoding="utf-8") for path in _FILES}
+
+
+def _key(path: str) -> str:
+    return path.replace("/", ".")
 
 
 def _rules(ray_service: str) -> list[k8s.rbac.v1.PolicyRuleArgsDict]:

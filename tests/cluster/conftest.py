@@ -109,7 +109,7 @@ def bystander(
         report.save(rows, figures, seen_on)
         stack.unchanged()
     finally:
-        stack.destroy()
+        stack.close()
     row.expect_nothing_lost()
     assert not service.has_namespace, f"namespace {BYSTANDER} is left after destroy"
 

@@ -25,7 +25,8 @@ _PATHS = {
     "RayCluster": "apis/ray.io/v1",
 }
 _PLURALS = {"NetworkPolicy": "networkpolicies"}
-_TIMEOUT_S = 30
+# An API server that shares two cores with everything else.
+_TIMEOUT_S = 120
 
 
 class Kubernetes:

@@ -77,10 +77,14 @@ class Running:
 
     def interrupt_when(self, condition: Callable[[], object], how: signal.Signals) -> Finished:
         """End it by the signal once the condition holds. Its code is 0 if it succeeded before that."""
-        while not condition():
-            if self.is_over:
-                return self.wait().expect()
-            time.sleep(_POLL_S)
+        try:
+            while not condition():
+                if self.is_over:
+                    return self.wait().expect()
+                time.sleep(_POLL_S)
+        except BaseException:
+            self.kill()
+            raise
         if how == signal.SIGKILL:
             self.kill()
         else:
@@ -167,6 +171,11 @@ class Stack:
         """`pulumi destroy`."""
         self.config = None
         return self.run("destroy", "--yes").expect()
+
+    def close(self) -> None:
+        """Leave nothing behind, whatever became of the tests."""
+        self.unlock()
+        self.destroy()
 
     def unlock(self) -> None:
         """What an engine that was killed leaves of a backend in files is a lock, and only this removes it."""

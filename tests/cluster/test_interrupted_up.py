@@ -46,7 +46,7 @@ MOMENTS: dict[str, Moment] = {
 def stack(new_stack: NewStack) -> Iterator[Stack]:
     made = new_stack(NAME)
     yield made
-    made.destroy()
+    made.close()
 
 
 @pytest.fixture

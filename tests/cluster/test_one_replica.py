@@ -23,7 +23,7 @@ NAME = "solo"
 def stack(new_stack: NewStack) -> Iterator[Stack]:
     made = new_stack(NAME)
     yield made
-    made.destroy()
+    made.close()
 
 
 @pytest.fixture

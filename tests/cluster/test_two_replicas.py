@@ -25,7 +25,7 @@ TWO = {"min": 2, "max": 2}
 def stack(new_stack: NewStack) -> Iterator[Stack]:
     made = new_stack(NAME)
     yield made
-    made.destroy()
+    made.close()
 
 
 @pytest.fixture

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
-from workloads import release_check_script
+from workloads.release_check import script_files
 
 APPLICATION = {
     "name": "chat",
@@ -169,14 +169,17 @@ class Result:
 
 def run(world: World, expected: dict[str, Any] | None = None, **env: str) -> Result:
     """The script, run as the Job runs it; `expected` replaces what the test world expects."""
-    package = Path(release_check_script.__file__).parent
     with served(world) as url, tempfile.TemporaryDirectory() as directory:
+        for path, text in script_files().items():
+            file = Path(directory, path)
+            file.parent.mkdir(exist_ok=True)
+            file.write_text(text)
         wanted = Path(directory, "expected.json")
         wanted.write_text(json.dumps(EXPECTED | (expected or {})))
         termination_log = Path(directory, "termination-log")
         ended = subprocess.run(
-            [sys.executable, "-m", package.name],
-            cwd=package.parent,
+            [sys.executable, "-m", "release_check_script"],
+            cwd=directory,
             env={
                 "PATH": os.environ["PATH"],
                 "NAMESPACE": "ns",

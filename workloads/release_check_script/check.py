@@ -151,7 +151,10 @@ class Check:
     def _api_key(self) -> str:
         if not self.api_key_file:
             return ""
-        lines = Path(self.api_key_file).read_text(encoding="utf-8").splitlines()
+        try:
+            lines = Path(self.api_key_file).read_text(encoding="utf-8").splitlines()
+        except OSError as error:
+            raise CallError(f"there is no API key to ask with: {error}") from None
         return next((line.strip() for line in lines if line.strip()), "")
 
 

@@ -8,21 +8,15 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+from infra.image_pulls import REASONS, container_statuses, is_missing, waiting_for
+
 from .words import last_words
 
 Object = Mapping[str, Any]
 
 # A container that ran for as long did start: then the kubelet begins anew with its back-off, too.
 _RAN_WELL_S = 600.0
-_IMAGE = {"ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull"}
 _UNREMARKABLE = {"ContainerCreating", "PodInitializing", "CrashLoopBackOff"}
-# Words of registries, containerd and the kubelet for an image that is not there, or not for us. A registry
-# that does not answer says none of them.
-_NO_SUCH_IMAGE = re.compile(
-    "not found|does not exist|manifest unknown|denied|unauthorized|authorization failed|forbidden"
-    "|InvalidImageName|ErrImageNeverPull",
-    re.IGNORECASE,
-)
 _NO_SUCH_SOURCE = re.compile(r'(secret|configmap) "[^"]*" not found|non-existent')
 
 
@@ -59,12 +53,6 @@ def role_of(pod: Object) -> tuple[str, str]:
     return cluster_of(pod), _labels(pod).get("ray.io/group", "")
 
 
-def statuses(pod: Object) -> list[Object]:
-    """The status of every container, those that prepare the pod first."""
-    status = pod.get("status") or {}
-    return [*(status.get("initContainerStatuses") or []), *(status.get("containerStatuses") or [])]
-
-
 def unschedulable(pod: Object) -> list[str]:
     """That no node takes the pod, in the scheduler's words."""
     return [
@@ -77,14 +65,12 @@ def unschedulable(pod: Object) -> list[str]:
 def waits(pod: Object) -> list[Wait]:
     """Containers that wait for more than their turn."""
     found: list[Wait] = []
-    for status in statuses(pod):
-        waiting = (status.get("state") or {}).get("waiting") or {}
-        reason: str | None = waiting.get("reason")
-        message: str = waiting.get("message", "")
-        if reason is None or reason in _UNREMARKABLE:
+    for status in container_statuses(pod):
+        reason, message = waiting_for(status)
+        if not reason or reason in _UNREMARKABLE:
             continue
-        kind: str = "image" if reason in _IMAGE else reason
-        sure = reason == "CreateContainerConfigError" or bool(_NO_SUCH_IMAGE.search(f"{reason} {message}"))
+        kind = "image" if reason in REASONS else reason
+        sure = reason == "CreateContainerConfigError" or (kind == "image" and is_missing(reason, message))
         words = f"{reason}: {last_words(message)}"
         found.append(Wait(pod["metadata"]["name"], status["name"], kind, sure, words))
     return found
@@ -93,7 +79,7 @@ def waits(pod: Object) -> list[Wait]:
 def crash(pod: Object, status: Object) -> Crash | None:
     """The crash that a container's status tells of, if it is down."""
     state = status.get("state") or {}
-    if (state.get("waiting") or {}).get("reason") == "CrashLoopBackOff":
+    if waiting_for(status)[0] == "CrashLoopBackOff":
         state = status.get("lastState") or {}
     ended = state.get("terminated")
     # A pod that somebody deletes ends as it was told to.

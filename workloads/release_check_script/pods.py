@@ -10,6 +10,8 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from infra.image_pulls import PATIENCE_S, SURE_AFTER_S, WAY_OUT, container_statuses, waiting_for
+
 from .calls import CallError
 from .kubernetes import Kubernetes
 from .pod_status import (
@@ -20,20 +22,15 @@ from .pod_status import (
     crash,
     missing_mount,
     role_of,
-    statuses,
     unschedulable,
     waits,
 )
 
 # Crashes after which another start would be no better, and the shortest time that they may fall into: what
-# comes up beside the pod (a store, a name in DNS) has that long. The same time for what does not exist.
+# comes up beside the pod (a store, a name in DNS) has as long as what does not exist.
 CRASHES = 5
-SURE_AFTER_S = 60.0
-# For a pull that fails for a reason that may pass, such as a registry that does not answer. A large image
-# takes minutes, and while the kubelet pulls again it still shows the failure before.
-_PULL_PATIENCE_S = 600.0
 _WAYS_OUT = {
-    "image": "name an image that exists, or let the nodes pull this one",
+    "image": WAY_OUT,
     "CreateContainerConfigError": "create what is missing, or remove what refers to it",
 }
 
@@ -128,7 +125,7 @@ class Pods:
         role = role_of(pod)
         together = sum(role_of(each) == role for each in self._pods.values())
         self._most_pods[role] = max(self._most_pods.get(role, 0), together)
-        for status in statuses(pod):
+        for status in container_statuses(pod):
             if found := crash(pod, status):
                 self._note_crash(pod, status["name"], found)
         self._note_waits(uid, waits(pod))
@@ -170,7 +167,7 @@ class Pods:
         key, now = (pod["metadata"]["uid"], wait.container, wait.kind), self._clock()
         if key in self._sure:
             return now - self._sure[key] >= self._sure_after_s
-        return wait.kind == "image" and now - self._waiting[key] >= _PULL_PATIENCE_S
+        return wait.kind == "image" and now - self._waiting[key] >= PATIENCE_S
 
     def _too_many(self, role: tuple[str, str], crashes: _Crashes) -> bool:
         """One pod that crashed so often, or as many in turn; pods that crash together count as one."""
@@ -195,5 +192,5 @@ class Pods:
 
 
 def _is_creating(pod: Object) -> bool:
-    reasons = [((each.get("state") or {}).get("waiting") or {}).get("reason") for each in statuses(pod)]
+    reasons = {waiting_for(status)[0] for status in container_statuses(pod)}
     return "ContainerCreating" in reasons or "PodInitializing" in reasons
