@@ -13,6 +13,7 @@ Object = dict[str, Any]
 
 # Where the API has the kinds that the tests look at.
 _PATHS = {
+    "ConfigMap": "api/v1",
     "Namespace": "api/v1",
     "Pod": "api/v1",
     "Service": "api/v1",
@@ -61,9 +62,20 @@ class Kubernetes:
         return answer.raise_for_status().json()["items"]
 
     def create(self, made: Object) -> None:
-        """Make an object of a namespace; one that exists stays as it is."""
-        answer = self._http.post(_path(made["kind"], made["metadata"]["namespace"]), json=made)
+        """Make an object; one that exists stays as it is."""
+        answer = self._http.post(_path(made["kind"], made["metadata"].get("namespace")), json=made)
         if answer.status_code != httpx.codes.CONFLICT:
+            answer.raise_for_status()
+
+    def merge(self, kind: str, name: str, namespace: str, change: Object) -> None:
+        """Change an object by a merge patch."""
+        headers = {"Content-Type": "application/merge-patch+json"}
+        self._http.patch(_path(kind, namespace, name), json=change, headers=headers).raise_for_status()
+
+    def delete(self, kind: str, name: str, namespace: str | None = None) -> None:
+        """Delete an object, and do not wait for its end; without a word where there is none."""
+        answer = self._http.delete(_path(kind, namespace, name))
+        if answer.status_code != httpx.codes.NOT_FOUND:
             answer.raise_for_status()
 
     def delete_pod(self, pod: Object, *, grace_s: int | None = None) -> None:

@@ -66,6 +66,11 @@ class Running:
         """Whether it has ended."""
         return self._process.poll() is not None
 
+    @property
+    def output(self) -> str:
+        """What it has said so far."""
+        return self._log.read_text()
+
     def wait(self) -> Finished:
         """Its end. A command that does not come to one is killed and the test fails."""
         try:
@@ -73,7 +78,7 @@ class Running:
         except subprocess.TimeoutExpired:
             self.kill()
             code = -1
-        return Finished(self._name, code, self._log.read_text(), time.monotonic() - self._began)
+        return Finished(self._name, code, self.output, time.monotonic() - self._began)
 
     def interrupt_when(self, condition: Callable[[], object], how: signal.Signals) -> Finished:
         """End it by the signal once the condition holds. Its code is 0 if it succeeded before that."""
@@ -102,9 +107,12 @@ class Running:
 
 
 class Stack:
-    """`pulumi` on a stack; `directory` is its own, `logs` gets a file a command."""
+    """`pulumi` on a stack; `directory` is its own, `logs` gets a file a command.
 
-    def __init__(self, name: str, directory: Path, logs: Path) -> None:
+    `kubeconfig` is another one than the environment's.
+    """
+
+    def __init__(self, name: str, directory: Path, logs: Path, kubeconfig: Path | None = None) -> None:
         self.name = name
         self.config: Config | None = None
         """What the last `up` that succeeded was given; None where nothing is known."""
@@ -119,6 +127,8 @@ class Stack:
             "PULUMI_CONFIG_PASSPHRASE": "test",
             "PULUMI_SKIP_UPDATE_CHECK": "true",
         }
+        if kubeconfig:
+            self._environment["KUBECONFIG"] = str(kubeconfig)
         self.run("stack", "init").expect()
 
     def run(self, *arguments: str) -> Finished:
@@ -133,14 +143,22 @@ class Stack:
         flags = ["--stack", self.name, "--non-interactive", "--color", "never"]
         return Running(["pulumi", *arguments, *flags], self._project, self._environment, log)
 
+    def preview(self, config: Config) -> Finished:
+        """`pulumi preview` of another stack file."""
+        self._write(config)
+        return self.run("preview")
+
     def begin_up(self, config: Config) -> Running:
         """`pulumi up` of another stack file, in the background."""
         self.config = None
+        self._write(config)
+        return self.begin("up", "--yes", "--skip-preview")
+
+    def _write(self, config: Config) -> None:
         file = self._project / f"Pulumi.{self.name}.yaml"
         # The rest is the CLI's own: the salt of the passphrase.
         kept = yaml.safe_load(file.read_text()) if file.exists() else {}
         file.write_text(yaml.safe_dump({**kept, "config": config}))
-        return self.begin("up", "--yes", "--skip-preview")
 
     def up(self, config: Config) -> Finished:
         """`pulumi up` of a stack file that succeeds."""
