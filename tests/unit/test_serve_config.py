@@ -193,3 +193,12 @@ def test_a_second_copy_of_the_api_makes_a_release_because_the_first_one_reloads(
 )
 def test_code_arguments_and_pod_shape_make_a_release(changes: dict[str, Any]) -> None:
     assert plan(CPU, **changes).release != plan(CPU).release
+
+
+def test_a_worker_gets_no_more_replicas_than_it_was_made_for() -> None:
+    # KubeRay rounds 1.5 CPUs up to two, so Ray has a CPU left, and memory counts for nothing.
+    small = CPU | {"worker": {"cpus": 1.5, "memoryGib": 2.75}, "cpusPerReplica": 0.5}
+    made = plan(small, replicas={"min": 2, "max": 2})
+    assert made.placement.replicas_per_worker == 1
+    (engine,) = [d for d in made.application["deployments"] if d["name"] == "Engine"]
+    assert engine["max_replicas_per_node"] == 1
