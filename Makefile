@@ -19,7 +19,7 @@ export GRADIO_ANALYTICS_ENABLED := False
 export DO_NOT_TRACK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup model browser redis local local-status local-stop hurt check chaos test test-faults test-slow test-all bench docs clean
+.PHONY: help setup model browser redis local local-status local-stop hurt check chaos test test-faults test-cluster test-slow test-all bench docs clean
 
 help: ## Show this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -82,6 +82,9 @@ test: setup model browser redis ## The tests (a quarter of an hour)
 test-faults: setup model redis ## Heads, workers and engines that die under load (six minutes)
 	@$(BIN)/python -m pytest -m faults $(ARGS)
 
+test-cluster: setup ## The program on a real cluster, which KUBECONFIG names (docs/development.md; 25 minutes)
+	@$(BIN)/python -m pytest tests/cluster -m "cluster and not slow" $(ARGS)
+
 test-slow: setup model browser redis ## Floods, chaos, every command of the documentation (more than an hour)
 	@$(BIN)/python -m pytest -m slow $(ARGS)
 
@@ -95,6 +98,7 @@ bench: setup model ## Measure this machine; ARGS="--full --page" also writes doc
 
 docs: setup ## Regenerate what is generated in docs/
 	@$(BIN)/python -m offline config-reference > docs/configuration.md
+	@$(BIN)/python -m offline effects-reference docs/placement.md
 
 clean: ## Remove caches and the virtual environment (not a running stack: make local-stop first)
 	@rm -rf $(VENV) .cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache test-artifacts

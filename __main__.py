@@ -25,7 +25,7 @@ if stack.aws and bucket:
     platform = aws_platform(stack, stack.aws, secrets, bucket=bucket, builds=builds)
 else:
     platform = existing_platform(stack, secrets)
-on_cluster = pulumi.ResourceOptions(providers=[platform.provider])
+on_cluster = platform.on_cluster
 
 api_keys = stack_api_keys(stack, secrets, on_cluster)
 services = {

@@ -17,6 +17,7 @@ from infra import cluster_config
 from infra.aws_scope import current_scope
 from infra.encryption_key import encryption_key
 from infra.iam import assumed_by_pods, assumed_by_service
+from infra.kubernetes import own_cluster
 from infra.network import Network
 from infra.pins import AddOn, addon_version, node_release_version
 
@@ -64,8 +65,8 @@ class EksCluster(pulumi.ComponentResource):
     endpoint: pulumi.Output[str]
     security_group_id: pulumi.Output[str]
     """The group that EKS creates, of the control plane, of every node, and so of every pod."""
-    provider: k8s.Provider
-    """What every object in the cluster is made with."""
+    on_cluster: pulumi.ResourceOptions
+    """Options of every object in the cluster."""
     system_nodes: pulumi.Resource
     ready: list[pulumi.Resource]
     """What a controller needs to run, until it is gone: nodes, names, credentials."""
@@ -90,7 +91,9 @@ class EksCluster(pulumi.ComponentResource):
         self._add_on("metrics-server", after=[self.system_nodes])
         ebs_csi = self._ebs_csi()
 
-        self.provider = self._kubernetes_provider(control_plane)
+        self.on_cluster = own_cluster(
+            f"{self._name}-kubernetes", control_plane.kubeconfig_json, self.arn, parent=self
+        )
         self._default_storage_class(ebs_csi)
         self.ready = [self.system_nodes, coredns, pod_identity_agent]
         self.register_outputs({"name": self.name, "arn": self.arn})
@@ -271,15 +274,6 @@ class EksCluster(pulumi.ComponentResource):
             opts=self._own,
         )
 
-    def _kubernetes_provider(self, control_plane: eks.Cluster) -> k8s.Provider:
-        return k8s.Provider(
-            f"{self._name}-kubernetes",
-            kubeconfig=control_plane.kubeconfig_json,
-            # The kubeconfig may change; only another cluster may replace what stands on this one.
-            cluster_identifier=self.arn,
-            opts=self._own,
-        )
-
     def _default_storage_class(self, ebs_csi: aws.eks.Addon) -> None:
         k8s.storage.v1.StorageClass(
             f"{self._name}-gp3",
@@ -293,7 +287,9 @@ class EksCluster(pulumi.ComponentResource):
             allow_volume_expansion=True,
             # A volume exists in one zone: the pod is placed first.
             volume_binding_mode="WaitForFirstConsumer",
-            opts=pulumi.ResourceOptions(parent=self, provider=self.provider, depends_on=[ebs_csi]),
+            opts=pulumi.ResourceOptions.merge(
+                self.on_cluster, pulumi.ResourceOptions(parent=self, depends_on=[ebs_csi])
+            ),
         )
 
 

@@ -6,7 +6,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import pulumi
-import pulumi_kubernetes as k8s
 
 from infra import pins
 from infra.alarms import Alarms, AlarmsArgs
@@ -36,13 +35,15 @@ def _nothing_more(_namespace: str) -> Sequence[pulumi.Resource]:
 
 @dataclass(frozen=True)
 class Platform:
-    """`requirements` are what every pod needs until it is gone, `needed_in` what those of one namespace do.
+    """`on_cluster` are the options of every object in the cluster.
+
+    `requirements` are what every pod needs until it is gone, `needed_in` what those of one namespace do.
 
     `gcs_store` keeps the state of Ray heads, None without one. `load_balancers` is the controller that makes
     them, None where the stack has no ingress. `images` are the stack's own, None without a repository.
     """
 
-    provider: k8s.Provider
+    on_cluster: pulumi.ResourceOptions
     requirements: Sequence[pulumi.Resource]
     gcs_store: GcsStore | InClusterStore | None
     needed_in: Callable[[str], Sequence[pulumi.Resource]] = field(default=_nothing_more)
@@ -61,11 +62,10 @@ class Platform:
 
 def existing_platform(stack: StackConfig, secrets: Secrets) -> Platform:
     """`target: kubernetes`: what is missing on a cluster that exists."""
-    provider = existing_cluster(stack.kubeconfig_context)
-    opts = pulumi.ResourceOptions(providers=[provider])
+    opts = existing_cluster(stack.kubeconfig_context)
     operator = [KubeRay(stack.kuberay, opts=opts)] if stack.kuberay.install else []
     _monitoring(stack, opts)
-    return Platform(provider, operator, _in_cluster_store(stack, secrets, opts))
+    return Platform(opts, operator, _in_cluster_store(stack, secrets, opts))
 
 
 def aws_platform(
@@ -85,7 +85,7 @@ def aws_platform(
     }
     network = Network("network", NetworkArgs(aws.network, aws.zones, aws.name, tags))
     cluster = EksCluster("cluster", EksClusterArgs(aws.cluster, aws.name, aws.environment, network, tags))
-    opts = pulumi.ResourceOptions(providers=[cluster.provider])
+    opts = cluster.on_cluster
     karpenter = Karpenter(
         "karpenter",
         KarpenterArgs(
@@ -112,13 +112,13 @@ def aws_platform(
         opts=opts,
     )
     _monitoring(stack, opts, needs=[*cluster.ready, *network.egress])
-    on_nodes = pulumi.ResourceOptions(
-        providers=[cluster.provider], depends_on=[*cluster.ready, *karpenter.pools.values()]
+    on_nodes = pulumi.ResourceOptions.merge(
+        opts, pulumi.ResourceOptions(depends_on=[*cluster.ready, *karpenter.pools.values()])
     )
     store = _store(stack, secrets, network, cluster, tags)
     _alarms(stack, aws, store, tags)
     return Platform(
-        provider=cluster.provider,
+        on_cluster=opts,
         requirements=[operator, *karpenter.pools.values(), neuron.device_plugin],
         gcs_store=store or _in_cluster_store(stack, secrets, on_nodes),
         needed_in=lambda namespace: [

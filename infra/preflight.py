@@ -14,10 +14,8 @@ from infra.aws_config import Aws
 from infra.config import StackConfig
 from infra.config_errors import ConfigError
 from infra.image_builds import wanted_images
+from infra.kubernetes import OFFLINE
 
-# Offline evaluation sets this: it reaches no cloud and no cluster, so what a deployment needs for them is not
-# asked for, and there is nobody to ask what a zone offers.
-_OFFLINE = "NEURON_SERVE_OFFLINE"
 # Credentials that the AWS provider takes from the stack file. `aws eks get-token`, by which Kubernetes is
 # reached, reads the environment only, so the stack would fail as soon as its cluster exists
 # (https://github.com/pulumi/pulumi-eks/issues/669).
@@ -28,12 +26,21 @@ _CREDENTIAL_KEYS = ("profile", "accessKey", "secretKey", "token", "assumeRoles")
 def check(stack: StackConfig) -> None:
     """Raise `ConfigError` unless region, credentials, AWS CLI and zones fit a stack on AWS.
 
-    Warns if images may have to be built and there is no Docker.
+    For a stack on a cluster that exists, raise `ClusterError` unless the cluster can be used. Offline, what a
+    deployment needs is not asked for, and there is nobody to ask what a zone offers. Warns if images may have
+    to be built and there is no Docker.
     """
-    config = stack.aws
-    if config is None:
-        return
-    deploys = _OFFLINE not in os.environ
+    deploys = OFFLINE not in os.environ
+    if stack.aws:
+        _check_aws(stack, stack.aws, deploys=deploys)
+    elif deploys:
+        # Offline, the client alone would take half a second to import.
+        from infra import cluster_preflight
+
+        cluster_preflight.check(stack)
+
+
+def _check_aws(stack: StackConfig, config: Aws, *, deploys: bool) -> None:
     findings = [*_region_findings(config), *_credential_findings()]
     if deploys and shutil.which("aws") is None:
         findings.append(

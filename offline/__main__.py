@@ -8,6 +8,7 @@ import os
 import signal
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 from offline.diff.cli import add_command as add_diff
 from offline.errors import OfflineError, ProgramError
@@ -62,6 +63,7 @@ def _parser() -> argparse.ArgumentParser:
         description="Print the reference of all keys of a stack file, as it stands in docs/configuration.md.",
     )
     reference.set_defaults(handler=_config_reference)
+    _add_effects_reference(commands)
     return parser
 
 
@@ -111,6 +113,16 @@ def _add_serve_config(commands: Subparsers) -> None:
     parser.set_defaults(handler=_serve_config)
 
 
+def _add_effects_reference(commands: Subparsers) -> None:
+    parser = commands.add_parser(
+        "effects-reference",
+        help="renew the table of what a change does, in docs/placement.md",
+        description="Write the table of what a change of a RayService does between its marks in a page.",
+    )
+    parser.add_argument("page", type=Path, metavar="PAGE", help="the page: docs/placement.md")
+    parser.set_defaults(handler=_effects_reference)
+
+
 # The handlers import what they need, so that no command pays for another's imports.
 
 
@@ -145,6 +157,16 @@ def _config_reference(_: argparse.Namespace) -> int:
     from offline.config_reference import markdown
 
     print(markdown(), end="")
+    return 0
+
+
+def _effects_reference(options: argparse.Namespace) -> int:
+    from offline.effects_reference import renewed
+
+    try:
+        options.page.write_text(renewed(options.page.read_text()))
+    except OSError as error:
+        raise OfflineError(f"{options.page}: {error.strerror}; name a page that is there") from error
     return 0
 
 

@@ -11,13 +11,16 @@ PATIENCE_S = 120.0
 
 
 def wait_until(
-    condition: Callable[[], object], what: str = "what was waited for", timeout_s: float = PATIENCE_S
+    condition: Callable[[], object],
+    what: str = "what was waited for",
+    timeout_s: float = PATIENCE_S,
+    poll_s: float = 0.05,
 ) -> None:
-    """Return when `condition` holds; fail if it does not within `timeout_s`."""
+    """Return when `condition` holds, asked every `poll_s`; fail if it does not within `timeout_s`."""
     deadline = time.monotonic() + timeout_s
     while not condition():
         assert time.monotonic() < deadline, f"{what} did not come within {timeout_s:g} s"
-        time.sleep(0.05)
+        time.sleep(poll_s)
 
 
 async def until(condition: Callable[[], object], timeout_s: float = PATIENCE_S) -> None:

@@ -16,6 +16,7 @@ from infra.config_errors import ConfigError
 from infra.service_base import Service
 from infra.service_config import LlmService
 from workloads.placement import Placement, head_pod
+from workloads.upgrade import makes_second_cluster
 
 
 @dataclass(frozen=True)
@@ -39,7 +40,7 @@ class Demand:
     @property
     def second_cluster_workers(self) -> int:
         """Workers that a roll-out adds for a while."""
-        return 0 if self.service.upgrade == "recreate" else self.placement.min_workers
+        return self.placement.min_workers if makes_second_cluster(self.service) else 0
 
     @property
     def nodes_beside(self) -> int:
@@ -118,7 +119,7 @@ def _too_many(pools: Sequence[NodePool], members: Sequence[Demand]) -> Iterator[
     always = sum(demand.min_devices for demand in members)
     for demand in members:
         peak = always + demand.second_cluster_devices
-        if peak > limit and demand.service.upgrade == "recreate":
+        if peak > limit and not makes_second_cluster(demand.service):
             yield (
                 f"services.{demand.name}.precompile: compiles on one more node of "
                 f"{demand.service.instance_type} while the service runs, {peak} Neuron devices in all, and "
@@ -176,7 +177,7 @@ def _heads(aws: Aws, demands: Sequence[Demand]) -> Iterator[tuple[str, bool]]:
     limit = aws.karpenter.general_max_cpus
     one_each = sum(head_pod(demand.service).cpus for demand in demands)
     rolling = one_each + sum(
-        head_pod(demand.service).cpus for demand in demands if demand.service.upgrade != "recreate"
+        head_pod(demand.service).cpus for demand in demands if makes_second_cluster(demand.service)
     )
     if one_each > limit:
         yield (

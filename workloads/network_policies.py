@@ -24,6 +24,7 @@ from workloads.serve_config import SERVE_PORT
 
 RELEASE_CHECK = {"app.kubernetes.io/component": "release-check"}
 PRECOMPILE = {"app.kubernetes.io/component": "precompile"}
+DISRUPTION_BUDGETS = {"app.kubernetes.io/component": "disruption-budgets"}
 # KubeRay's label of all pods of a Ray cluster, and the one of their role (labelPod in
 # ray-operator/controllers/ray/common/pod.go, tag ray-operator/v1.7.0). The job that removes a dead cluster's
 # keys from the store is a Ray pod with a role of its own.
@@ -96,6 +97,7 @@ def service_policies(service: Service, around: Neighbours) -> dict[str, Spec]:
         "default-deny": {"podSelector": {}, "policyTypes": ["Ingress", "Egress"]},
         "ray-pods": _ray_pods(around).spec(),
         "release-check": _release_check().spec(),
+        "disruption-budgets": _Policy(_with(DISRUPTION_BUDGETS), egress=_kubernetes_api()).spec(),
     }
     if isinstance(service, LlmService) and service.precompile:
         policies["precompile"] = _Policy(_with(PRECOMPILE), egress=_outwards(around)).spec()
@@ -137,18 +139,21 @@ def _ray_pods(around: Neighbours) -> _Policy:
 
 
 def _outwards(around: Neighbours) -> list[Spec]:
-    # Model hubs, S3 and other services of AWS have names, not addresses. The autoscaler beside the head asks
-    # the Kubernetes API.
-    egress = [_dns(), _rule("to", None, *_API_PORTS)]
+    # Model hubs, S3 and other services of AWS have names, not addresses, so they share the rule for the
+    # Kubernetes API, which the autoscaler beside the head asks.
+    egress = _kubernetes_api()
     if around.pod_identity:
         egress.append(_rule("to", [{"ipBlock": {"cidr": _POD_IDENTITY_AGENT}}], 80))
     return egress
 
 
+def _kubernetes_api() -> list[Spec]:
+    return [_dns(), _rule("to", None, *_API_PORTS)]
+
+
 def _release_check() -> _Policy:
     egress = [
-        _dns(),
-        _rule("to", None, *_API_PORTS),
+        *_kubernetes_api(),
         _rule("to", [{"podSelector": _with(RAY_PODS)}], _DASHBOARD_PORT, SERVE_PORT),
     ]
     return _Policy(_with(RELEASE_CHECK), egress=egress)

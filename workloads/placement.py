@@ -14,8 +14,10 @@ from infra.instances import NEURON_INSTANCES, NeuronInstance
 from infra.service_base import ModelService, PodSize, Service
 from infra.service_config import LlmService
 
-# CPU that the API replica of a model reserves on a worker.
+# CPU that an API replica of a model reserves on a worker, and what there must be for two of them: one that
+# goes stays until the next one beside it answers.
 API_CPUS = 0.5
+_API_ROOM_CPUS = 2 * API_CPUS
 # What Ray's autoscaler asks for, in a container of its own beside every head. Memory as KubeRay gives it
 # (BuildAutoscalerContainer in ray-operator/controllers/ray/common/pod.go, tag ray-operator/v1.7.0); of the
 # half CPU that it gives as well, little is used after the start.
@@ -62,13 +64,13 @@ def place(name: str, service: Service) -> Placement:
         return _on_neuron_nodes(name, service)
     gpus = 1 if service.accelerator == "nvidia" else 0
     cpus = service.cpus_per_replica if isinstance(service, ModelService) else service.worker.cpus
-    by_cpu = int((service.worker.cpus - API_CPUS) // cpus) if isinstance(service, ModelService) else 1
-    per_worker = _spread(service, 1 if gpus else by_cpu)
-    if per_worker < 1:
+    by_cpu = int((service.worker.cpus - _API_ROOM_CPUS) // cpus) if isinstance(service, ModelService) else 1
+    if by_cpu < 1:
         raise ConfigError(
-            f"services.{name}.cpusPerReplica: {cpus:g} and the API's {API_CPUS:g} CPUs do not fit "
-            f"worker.cpus {service.worker.cpus:g}; raise worker.cpus to {cpus + API_CPUS:g}"
+            f"services.{name}.cpusPerReplica: {cpus:g} and the API's {_API_ROOM_CPUS:g} CPUs do not fit "
+            f"worker.cpus {service.worker.cpus:g}; raise worker.cpus to {cpus + _API_ROOM_CPUS:g}"
         )
+    per_worker = _spread(service, 1 if gpus else by_cpu)
     return _group(
         service,
         cpu_millis=round(service.worker.cpus * 1000),
@@ -111,11 +113,11 @@ def _check_cpus(name: str, service: ModelService, placement: Placement) -> None:
     # KubeRay rounds the pod's limit up (ray-operator/controllers/ray/common/pod.go, tag ray-operator/v1.7.0).
     there = math.ceil(placement.worker_cpu_millis / 1000)
     replicas = placement.replicas_per_worker
-    if replicas * service.cpus_per_replica + API_CPUS > there:
+    if replicas * service.cpus_per_replica + _API_ROOM_CPUS > there:
         raise ConfigError(
             f"services.{name}.cpusPerReplica: {service.cpus_per_replica:g} for each of {replicas} replicas "
-            f"and {API_CPUS:g} for the API are more than the {there} CPUs of a worker on "
-            f"{service.instance_type}; lower it to {(there - API_CPUS) / replicas:g} or less"
+            f"and {_API_ROOM_CPUS:g} for the API are more than the {there} CPUs of a worker on "
+            f"{service.instance_type}; lower it to {(there - _API_ROOM_CPUS) / replicas:g} or less"
         )
 
 

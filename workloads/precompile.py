@@ -20,18 +20,18 @@ from infra.pod_security import restricted_container_manifest
 from infra.service_config import LlmService
 from serve_apps.llm.runners.neuronx_buckets import context_buckets, token_buckets
 from workloads.network_policies import PRECOMPILE
+from workloads.quantities import size
 from workloads.ray_cluster import HUGGING_FACE_SECRET, HUGGING_FACE_TOKEN_KEY, bind_to_neuron_nodes
 from workloads.service_plan import ServicePlan
 
 _SCRIPT = Path(__file__).with_name("precompile_script.py")
 _SETTINGS = "/opt/precompile"
 _CONFIG_MAP = "precompile"
-# Exit codes of `serve_apps.llm.precompile` after which Kubernetes does not try again.
-_REFUSED, _OUT_OF_TIME = 2, 3
-_RETRIES = 2
 # The script has the service's own deadline. This one is for pods that never start, and does not follow the
 # stack file: a Job that changes is run again.
 _JOB_DEADLINE_S = 6 * 3600
+# The condition of a pod that somebody evicts; its successor is no other try.
+_NODE_GONE = {"type": "DisruptionTarget"}
 _PULUMI_MARGIN_S = 300
 _DIGEST_CHARS = 10
 # Of the app's arguments, those that a compiled graph depends on.
@@ -113,6 +113,9 @@ class Precompile(pulumi.ComponentResource):
             opts=pulumi.ResourceOptions(
                 parent=self,
                 depends_on=[settings, *args.needs],
+                # A name by content comes back, and what the engine still has to delete then must not be what
+                # it has just made.
+                delete_before_replace=True,
                 custom_timeouts=pulumi.CustomTimeouts(create=f"{wait_s}s", update=f"{wait_s}s"),
             ),
         )
@@ -120,7 +123,6 @@ class Precompile(pulumi.ComponentResource):
 
 def job_spec(plan: ServicePlan) -> dict[str, Any]:
     """The Job's specification, as it stands in a manifest."""
-    final = {"operator": "In", "values": [_REFUSED, _OUT_OF_TIME]}
     template: dict[str, Any] = {
         "metadata": {"labels": PRECOMPILE},
         "spec": {
@@ -133,9 +135,12 @@ def job_spec(plan: ServicePlan) -> dict[str, Any]:
     }
     bind_to_neuron_nodes(template, plan.service.instance_type or "")
     return {
-        "backoffLimit": _RETRIES,
+        # The first failure ends the Job, its words reach `pulumi up`, and the next `up` tries again. Not by a
+        # `FailJob` rule: Pulumi's provider knows a failed Job by this limit and the deadline only, and would
+        # wait on (collectJobConditionErrors in provider/pkg/await/checker/job/check.go of pulumi-kubernetes).
+        "backoffLimit": 0,
         "activeDeadlineSeconds": _JOB_DEADLINE_S,
-        "podFailurePolicy": {"rules": [{"action": "FailJob", "onExitCodes": final}]},
+        "podFailurePolicy": {"rules": [{"action": "Ignore", "onPodConditions": [_NODE_GONE]}]},
         "template": template,
     }
 
@@ -143,10 +148,7 @@ def job_spec(plan: ServicePlan) -> dict[str, Any]:
 def _container(plan: ServicePlan) -> dict[str, Any]:
     # As large as a worker, which takes the node afterwards: weights in memory, and several compilers. No
     # device: nothing is computed.
-    size = {
-        "cpu": f"{plan.placement.worker_cpu_millis}m",
-        "memory": f"{plan.placement.worker_memory_mib}Mi",
-    }
+    resources = size(plan.placement.worker_cpu_millis / 1000, plan.placement.worker_memory_mib)
     # Optional, so that a token that comes or goes changes nothing here.
     token = {"name": HUGGING_FACE_SECRET, "key": HUGGING_FACE_TOKEN_KEY, "optional": True}
     environment: list[dict[str, Any]] = [{"name": "HF_TOKEN", "valueFrom": {"secretKeyRef": token}}]
@@ -160,6 +162,6 @@ def _container(plan: ServicePlan) -> dict[str, Any]:
         "volumeMounts": [{"name": "settings", "mountPath": _SETTINGS, "readOnly": True}],
         # The last words reach the output of `pulumi up`.
         "terminationMessagePolicy": "FallbackToLogsOnError",
-        "resources": {"requests": size, "limits": size},
+        "resources": {"requests": resources, "limits": resources},
         "securityContext": restricted_container_manifest(read_only_root=False),
     }

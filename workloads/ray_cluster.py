@@ -10,8 +10,10 @@ from infra.bucket_layout import RAY_SERVICE_ACCOUNT, BucketLayout
 from infra.pod_security import restricted_container_manifest
 from infra.service_config import AnyService, BringYourOwnService, Grpc
 from serve_apps.environment import API_KEYS_FILE_ENV
+from workloads.node_lifecycle import HEAD_PATIENCE, head_lifecycle, probes
 from workloads.placement import AUTOSCALER_CPUS, AUTOSCALER_MEMORY_GIB, Placement
-from workloads.serve_config import GRPC_PORT, SERVE_PORT, longest_request_s
+from workloads.quantities import size
+from workloads.serve_config import GRPC_PORT, SERVE_PORT, replica_patience_s
 
 # Where the API keys' secret is mounted, and its only file.
 API_KEYS_DIRECTORY = "/etc/neuron-serve/api-keys"
@@ -28,19 +30,6 @@ WORKER_GROUP = "workers"
 # The certificate authorities of the image, where Debian and Ubuntu keep them. Ray's Redis client knows none
 # unless it is told where they are (https://github.com/ray-project/ray/issues/41161).
 _CA_CERTIFICATES = "/etc/ssl/certs/ca-certificates.crt"
-
-# A head asks workers for their health and gives one up that fails five times: by its own settings after 15 s
-# where connections are refused, and after 65 s where nothing answers. Until then, requests that went there
-# wait, and so do engines that have an answer for it: so it asks more often, and a refusal counts after 5 s.
-# It waits longer for each answer, because a network that was gone for 30 s is gone for 51 s to TCP, which
-# doubles the time between two attempts: with 10 s for an answer, and so 55 s in all, workers that were cut
-# off for half a minute were given up with their models. With 15 s it is 80 s.
-_NODE_HEALTH_CHECK = {"RAY_health_check_period_ms": "1000", "RAY_health_check_timeout_ms": "15000"}
-# A new head's Serve controller stops every replica that it has not reached after this long, by default 30 s
-# (`stop_on_slow` in ray/serve/_private/deployment_state.py, 2.60), and workers have needed 27 s to find one
-# at a new address: all models were loaded again. For replicas that start it only means a line in the log.
-_REPLICA_RECOVERY = {"RAY_SERVE_SLOW_STARTUP_WARNING_S": "120"}
-_HEAD_PATIENCE = _NODE_HEALTH_CHECK | _REPLICA_RECOVERY
 
 # How requests travel, by the service's `dataPlane`: what Ray Serve reads in every process of the cluster
 # (https://docs.ray.io/en/master/kuberay/user-guides/serve-high-throughput.html, 2026-11). HAProxy is in
@@ -134,12 +123,9 @@ def ray_cluster(
 
 
 def _autoscaler_size() -> dict[str, Any]:
-    memory = f"{AUTOSCALER_MEMORY_GIB:g}Gi"
+    requests = size(AUTOSCALER_CPUS, AUTOSCALER_MEMORY_GIB * 1024)
     # Without a limit of CPU, so that a head that starts does not wait for it.
-    return {
-        "requests": {"cpu": f"{round(AUTOSCALER_CPUS * 1000)}m", "memory": memory},
-        "limits": {"memory": memory},
-    }
+    return {"requests": requests, "limits": {"memory": requests["memory"]}}
 
 
 def _keep_state(cluster: dict[str, Any], store: StoreAccess) -> None:
@@ -170,10 +156,7 @@ def _worker_group(
     secrets: SecretNames,
 ) -> dict[str, Any]:
     template = _pod_template(name, "worker", service, secrets)
-    resources = {
-        "cpu": f"{placement.worker_cpu_millis}m",
-        "memory": f"{placement.worker_memory_mib}Mi",
-    }
+    resources = size(placement.worker_cpu_millis / 1000, placement.worker_memory_mib)
     group: dict[str, Any] = {
         "groupName": WORKER_GROUP,
         "replicas": placement.min_workers,
@@ -191,7 +174,11 @@ def _worker_group(
     if placement.gpus:
         resources["nvidia.com/gpu"] = str(placement.gpus)
         template["spec"]["tolerations"] = [{"key": "nvidia.com/gpu", "operator": "Exists"}]
-    template["spec"]["containers"][0]["resources"] = {"requests": resources, "limits": resources}
+    (container,) = template["spec"]["containers"]
+    container["resources"] = {"requests": resources, "limits": resources}
+    container["env"].append(
+        {"name": "RAY_SERVE_PROXY_MIN_DRAINING_PERIOD_S", "value": str(grace_periods.PROXY_DRAIN_S)}
+    )
     template["spec"]["topologySpreadConstraints"] = _spread(name, service)
     # The Kubernetes API is of no use to a replica.
     template["spec"]["automountServiceAccountToken"] = False
@@ -242,11 +229,11 @@ def _serve_modes(service: AnyService) -> dict[str, str]:
 
 
 def _pod_template(name: str, role: str, service: AnyService, secrets: SecretNames) -> dict[str, Any]:
-    longest_s = longest_request_s(name, service)
+    replica_s = replica_patience_s(name, service)
     is_head = role == "head"
     grpc = service.grpc if isinstance(service, BringYourOwnService) else None
-    drain_s = grace_periods.HEAD_DRAIN_S if is_head else grace_periods.drain_s(longest_s)
-    grace_s = grace_periods.HEAD_GRACE_S if is_head else grace_periods.pod_grace_s(longest_s)
+    drain_s = grace_periods.HEAD_DRAIN_S if is_head else grace_periods.drain_s(replica_s)
+    grace_s = (grace_periods.head_grace_s if is_head else grace_periods.pod_grace_s)(replica_s)
     container: dict[str, Any] = {
         "name": f"ray-{role}",
         "image": service.image,
@@ -257,23 +244,33 @@ def _pod_template(name: str, role: str, service: AnyService, secrets: SecretName
         ],
         "ports": _ports(role, grpc),
         "securityContext": restricted_container_manifest(read_only_root=False),
+        **probes(role),
     }
-    if is_head:
-        container["env"] += [{"name": name, "value": value} for name, value in _HEAD_PATIENCE.items()]
-        size = {"cpu": f"{round(service.head.cpus * 1000)}m", "memory": f"{service.head.memory_gib:g}Gi"}
-        container["resources"] = {"requests": size, "limits": size}
     spec: dict[str, Any] = {
         "containers": [container],
         "terminationGracePeriodSeconds": grace_s,
         # Ray's autoscaler v2 replaces pods itself and refuses any other policy.
         "restartPolicy": "Never",
     }
+    if is_head:
+        _complete_head(spec, service, replica_s)
     _add_secrets(container, spec, secrets)
     metadata: dict[str, Any] = {"labels": pod_labels(name, role)}
     if grpc:
         # Proxies that run never read the list again, so another list must be another Ray cluster.
         metadata["annotations"] = {_GRPC_ANNOTATION: ",".join(grpc.servicer_functions)}
     return {"metadata": metadata, "spec": spec}
+
+
+def _complete_head(spec: dict[str, Any], service: AnyService, replica_s: int) -> None:
+    (container,) = spec["containers"]
+    container["env"] += [{"name": name, "value": value} for name, value in HEAD_PATIENCE.items()]
+    container["lifecycle"] = head_lifecycle(replica_s)
+    resources = size(service.head.cpus, service.head.memory_gib * 1024)
+    container["resources"] = {"requests": resources, "limits": resources}
+    # The autoscaler beside Ray handles no SIGTERM, and as process 1 of a namespace of its own it would not be
+    # ended by one either: the pod would stay for all of its grace period.
+    spec["shareProcessNamespace"] = True
 
 
 def _ports(role: str, grpc: Grpc | None) -> list[dict[str, Any]]:

@@ -22,6 +22,7 @@ from infra.in_cluster_store import InClusterStore
 from infra.network_policy import register_policies
 from infra.service_base import ModelService
 from workloads.api_keys import StackApiKeys
+from workloads.disruption_budgets import DisruptionBudgets, DisruptionBudgetsArgs
 from workloads.precompile import Precompile, PrecompileArgs, is_precompiled
 from workloads.ray_cluster import (
     API_KEYS_KEY,
@@ -29,7 +30,6 @@ from workloads.ray_cluster import (
     GCS_STORE_PASSWORD_KEY,
     HUGGING_FACE_TOKEN_KEY,
     RAY_AUTH_KEY,
-    pod_labels,
 )
 from workloads.release_check import ReleaseCheck, ReleaseCheckArgs
 from workloads.serve_config import SERVE_PORT
@@ -38,6 +38,8 @@ from workloads.upgrade import upgrade_options
 
 # Deleting waits for requests in flight and, with a Redis, for the operator's clean-up of its keys.
 _DELETE_TIMEOUT = "30m"
+# What KubeRay gives the job that removes the keys (constant.go, RAYCLUSTER_GCS_FT_DELETION_TIMEOUT_DEFAULT).
+_CLEAN_UP_S = 300
 
 
 @dataclass(frozen=True)
@@ -63,9 +65,10 @@ class RayService(pulumi.ComponentResource):
     - ServiceAccount, on AWS
     - NetworkPolicies
     - Precompile, where the stack file asks for it
+    - ReleaseCheck, which says what is to be in force
     - RayService (`ray.io/v1`)
-    - PodDisruptionBudget of the workers, where there is more than one
-    - ReleaseCheck
+    - the Job of the ReleaseCheck, which sees to it that it is
+    - DisruptionBudgets
     """
 
     url: pulumi.Output[str]
@@ -84,11 +87,14 @@ class RayService(pulumi.ComponentResource):
         if is_precompiled(args.plan):
             of_job = PrecompileArgs(args.plan, namespace.metadata.name, needed)
             needed = [*needed, Precompile(of_job, pulumi.ResourceOptions(parent=self)).job]
-        custom_resource = self._custom_resource(args, namespace, needed)
-        self._disruption_budget(args.plan, namespace)
         store_address = args.gcs_store.address if args.gcs_store else None
-        ReleaseCheck(
-            ReleaseCheckArgs(args.plan, namespace.metadata.name, custom_resource, store_address),
+        check = ReleaseCheck(
+            ReleaseCheckArgs(args.plan, namespace.metadata.name, store_address),
+            opts=pulumi.ResourceOptions(parent=self),
+        )
+        custom_resource = self._custom_resource(args, namespace, [*needed, check.expected])
+        DisruptionBudgets(
+            DisruptionBudgetsArgs(args.plan, namespace.metadata.name, check.run_after(custom_resource)),
             opts=pulumi.ResourceOptions(parent=self),
         )
         suffix = "/v1" if isinstance(args.plan.service, ModelService) else ""
@@ -168,6 +174,7 @@ class RayService(pulumi.ComponentResource):
                     # The operator rewrites part of the spec, and without this server-side apply refuses
                     # every later update as a conflict.
                     "pulumi.com/patchForce": "true",
+                    **_store_patience(args.plan),
                 },
             },
             spec=_spec(args),
@@ -179,16 +186,18 @@ class RayService(pulumi.ComponentResource):
             ),
         )
 
-    def _disruption_budget(self, plan: ServicePlan, namespace: k8s.core.v1.Namespace) -> None:
-        # With a single worker a budget would only block the drain of its node.
-        if plan.placement.min_workers < 2:
-            return
-        k8s.policy.v1.PodDisruptionBudget(
-            f"{self._name}-workers",
-            metadata={"name": "workers", "namespace": namespace.metadata.name},
-            spec={"max_unavailable": 1, "selector": {"match_labels": pod_labels(self._name, "worker")}},
-            opts=pulumi.ResourceOptions(parent=self),
-        )
+
+def _store_patience(plan: ServicePlan) -> dict[str, str]:
+    """How long KubeRay may take to remove a deleted cluster's keys from the store, seconds, as an annotation.
+
+    It counts from the deletion, five minutes by default, and the head may wait that long for its workers: the
+    keys would stay (getGCSFTDeletionTimeout in ray-operator/controllers/ray/raycluster_controller.go, tag
+    ray-operator/v1.7.0, which copies a RayService's annotations to its clusters).
+    """
+    if plan.store is None:
+        return {}
+    head = plan.spec["rayClusterConfig"]["headGroupSpec"]["template"]["spec"]
+    return {"ray.io/gcs-ft-deletion-timeout": str(head["terminationGracePeriodSeconds"] + _CLEAN_UP_S)}
 
 
 def _spec(args: RayServiceArgs) -> dict[str, Any]:

@@ -2,37 +2,39 @@
 
 from __future__ import annotations
 
-import copy
 import hashlib
 import json
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Iterator, Mapping
+from typing import Any, cast
 
-# Settings that Serve changes while a release runs, and so are not part of it.
-_SCALING_KEYS = (
-    "num_replicas",
-    "autoscaling_config",
-    "max_ongoing_requests",
-    "max_queued_requests",
-    "max_replicas_per_node",
-    "user_config",
-)
-_GROUP_SCALING_KEYS = ("replicas", "minReplicas", "maxReplicas")
+from workloads.effects import IS_RELEASE, effect
 
 
 def release_id(serve_config: Mapping[str, Any], ray_cluster: Mapping[str, Any]) -> str:
-    """Ten hex digits over code, arguments and pod shape; scaling bounds do not count.
+    """Ten hex digits over all whose change reloads replicas or makes a second Ray cluster.
 
-    Turning autoscaling on or off does count: KubeRay answers it with a new Ray cluster.
+    That is code, arguments, pod shape, how replicas are spread, and whether they scale by themselves. What is
+    taken over in place (numbers of replicas, limits, time-outs) and what reaches nothing that runs is not.
     """
-    serve = copy.deepcopy(dict(serve_config))
-    for application in serve["applications"]:
-        for deployment in application["deployments"]:
-            for key in _SCALING_KEYS:
-                deployment.pop(key, None)
-    cluster = copy.deepcopy(dict(ray_cluster))
-    for group in cluster["workerGroupSpecs"]:
-        for key in _GROUP_SCALING_KEYS:
-            group.pop(key, None)
-    text = json.dumps([serve, cluster], sort_keys=True, separators=(",", ":"))
-    return hashlib.sha256(text.encode()).hexdigest()[:10]
+    spec = {"serveConfigV2": serve_config, "rayClusterConfig": ray_cluster}
+    counted = [
+        (path, value)
+        for part, whole in spec.items()
+        for path, value in _places(whole, part)
+        if effect(path) in IS_RELEASE
+    ]
+    return hashlib.sha256(json.dumps(sorted(counted, key=lambda place: place[0])).encode()).hexdigest()[:10]
+
+
+def _places(value: Any, path: str) -> Iterator[tuple[str, Any]]:
+    """Every place in a value and what stands there; of objects and lists only that they are there."""
+    if isinstance(value, Mapping):
+        yield path, {}
+        for key, entry in cast("Mapping[str, Any]", value).items():
+            yield from _places(entry, f"{path}.{key}")
+    elif isinstance(value, list):
+        yield path, []
+        for index, entry in enumerate(cast("list[Any]", value)):
+            yield from _places(entry, f"{path}[{index}]")
+    else:
+        yield path, value

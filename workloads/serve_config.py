@@ -98,13 +98,13 @@ def _api_deployment(service: ModelService, placement: Placement) -> dict[str, An
     return {
         "name": API_DEPLOYMENT,
         "num_replicas": replicas,
-        "max_replicas_per_node": 1,
         "max_ongoing_requests": room,
         "max_queued_requests": room,
         "backpressure_config": _OVERLOAD,
         "health_check_period_s": _HEALTH_CHECK_PERIOD_S,
         "health_check_timeout_s": _HEALTH_CHECK_TIMEOUT_S,
         "graceful_shutdown_timeout_s": service.request_timeout_seconds + PROXY_GRACE_S,
+        **_api_copies(replicas),
         "ray_actor_options": {"num_cpus": API_CPUS},
         # Not an argument: those count as code, and a new limit would load every model again.
         **({"user_config": {"limits": limits}} if limits else {}),
@@ -113,6 +113,15 @@ def _api_deployment(service: ModelService, placement: Placement) -> dict[str, An
 
 def _api_replicas(placement: Placement) -> int:
     return min(2, placement.min_workers)
+
+
+def _api_copies(replicas: int) -> dict[str, int]:
+    """How they survive a node, and a reload."""
+    if replicas > 1:
+        return {"max_replicas_per_node": 1}
+    # The only one answers until another beside it does, and keeps requests while the engine is loaded: a
+    # worker without any replica refuses connections.
+    return {"max_surge_percent": 100}
 
 
 def _admitted(service: ModelService) -> int:
@@ -213,10 +222,10 @@ def _own_application(name: str, service: BringYourOwnService) -> dict[str, Any]:
     }
 
 
-def longest_request_s(name: str, service: AnyService) -> int:
-    """How long a replica may need to end its requests, seconds. Raises `ConfigError`."""
+def replica_patience_s(name: str, service: AnyService) -> int:
+    """How long Serve lets a replica end its requests, seconds; the longest of all. Raises `ConfigError`."""
     if isinstance(service, ModelService):
-        return service.request_timeout_seconds
+        return service.request_timeout_seconds + PROXY_GRACE_S
     longest = _SERVE_SHUTDOWN_S
     for index, deployment in enumerate(service.deployments):
         patience_s = deployment.get("graceful_shutdown_timeout_s", _SERVE_SHUTDOWN_S)

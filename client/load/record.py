@@ -12,6 +12,8 @@ class Record:
     Every latency counts from `intended_s`, when the request was meant to be sent, not from when it was. A
     server that stalls delays what comes after, and users feel that; counting from `sent_s` would leave it out
     (coordinated omission).
+
+    `model` and `finish_reason` are what the answer says.
     """
 
     intended_s: float
@@ -23,6 +25,8 @@ class Record:
     longest_gap_s: float = 0.0
     prompt_tokens: int | None = None
     answer_tokens: int | None = None
+    model: str | None = None
+    finish_reason: str | None = None
     error: str | None = field(default="unfinished")
 
     @property

@@ -84,9 +84,11 @@ class Sender:
 def _take(event: dict[str, Any], record: Record, now_s: float) -> str | None:
     if "error" in event:
         return f"error in the stream: {_code(event)}"
-    choices = event.get("choices")
-    if choices and choices[0].get("delta", {}).get("content"):
-        record.piece(now_s)
+    record.model = event.get("model") or record.model
+    for choice in event.get("choices") or []:
+        if choice.get("delta", {}).get("content"):
+            record.piece(now_s)
+        record.finish_reason = choice.get("finish_reason") or record.finish_reason
     if usage := event.get("usage"):
         record.prompt_tokens = usage.get("prompt_tokens")
         record.answer_tokens = usage.get("completion_tokens")

@@ -71,11 +71,7 @@ class Comparison:
     @property
     def new_clusters(self) -> list[Changed]:
         """RayServices for which a second Ray cluster is made."""
-        return [
-            changed
-            for changed in self.changed
-            if changed.rollout and changed.rollout.new_cluster and not changed.rollout.upgrade_disabled
-        ]
+        return [changed for changed in self.changed if changed.rollout and changed.rollout.second_cluster]
 
 
 def compare(before: Graph | None, after: Graph | None) -> Comparison:

@@ -47,6 +47,11 @@ class StackReport:
                 + ("the NeuronCores of both are held" if cores is None else _doubled(cores))
             )
         lines += [
+            _away(changed.resource.name, changed.rollout.away)
+            for changed in self.comparison.changed
+            if changed.rollout and changed.rollout.away
+        ]
+        lines += [
             f"{changed.resource.label} is replaced: {', '.join(changed.because)}"
             for changed in self.comparison.with_action("replace")
             if changed.properties and not _disposable(changed.resource)
@@ -120,6 +125,13 @@ def for_reading(change: PropertyChange, arrow: str, code: Callable[[str], str] =
     """A property change as one line."""
     line = f"{code(change.path)}: {code(shown(change.before))} {arrow} {code(shown(change.after))}"
     return f"{line} (ignored)" if change.ignored else line
+
+
+def _away(service: str, deployments: list[str]) -> str:
+    return (
+        f"{service} may be away while it loads: of {' and '.join(deployments)} there can be one replica, "
+        "and it ends before the next is ready: until then requests wait or are refused; with two, one stays"
+    )
 
 
 def _disposable(resource: Resource) -> bool:

@@ -77,25 +77,34 @@ def action(changed: Changed) -> str:
 
 def consequences(rollout: Rollout) -> Iterator[str]:
     """What the update of a RayService does to what runs, one line each."""
+    lines = [*_on_the_cluster(rollout), *(() if rollout.second_cluster else _on_replicas(rollout))]
+    if rollout.operator:
+        lines.append(f"taken over by the operator, what runs does not notice: {', '.join(rollout.operator)}")
+    if rollout.unknown:
+        lines.append(f"effect on what runs unknown: {', '.join(rollout.unknown)}")
+    yield from lines or ["nothing that runs is touched"]
+
+
+def _on_the_cluster(rollout: Rollout) -> Iterator[str]:
     hashed = ", ".join(rollout.new_cluster)
-    if rollout.upgrade_disabled:
+    if rollout.second_cluster:
+        cores = rollout.neuron_cores
+        more = "" if cores is None else f", {cores} NeuronCores more while it lasts"
+        yield f"new Ray cluster beside the running one{more}: {hashed}"
+        if rollout.reloads or rollout.in_place or rollout.nothing:
+            yield "all other changes come with the new Ray cluster"
+    elif hashed:
         yield f"upgradeStrategy None: the running Ray cluster stays as it is, in spite of {hashed}"
-    elif rollout.new_cluster:
-        cores = (
-            ""
-            if rollout.neuron_cores is None
-            else f", {rollout.neuron_cores} NeuronCores more while it lasts"
-        )
-        yield f"new Ray cluster beside the running one{cores}: {hashed}"
+
+
+def _on_replicas(rollout: Rollout) -> Iterator[str]:
     for owner, properties in rollout.reloads.items():
         what = "deployment" if "/" in owner else "every deployment of application"
         yield f"replicas reload, {what} {owner}: {', '.join(properties)}"
     for owner, properties in rollout.in_place.items():
-        yield f"no reload, reconfigured while it serves, {owner}: {', '.join(properties)}"
-    if rollout.unknown:
-        yield f"effect on what runs unknown: {', '.join(rollout.unknown)}"
-    if not (rollout.new_cluster or rollout.reloads or rollout.in_place or rollout.unknown):
-        yield "nothing that runs is touched"
+        yield f"no reload, taken over while it serves, {owner}: {', '.join(properties)}"
+    if rollout.nothing:
+        yield f"nothing that runs takes over, only the next Ray cluster: {', '.join(rollout.nothing)}"
 
 
 def _price(figures: Figures) -> str:

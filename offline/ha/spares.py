@@ -26,7 +26,8 @@ def with_spares(
         for deployment in application.get("deployments", []):
             scaled = deployment.pop("autoscaling_config", {}).get("min_replicas")
             was = deployment.get("num_replicas") or scaled or 1
-            deployment |= {"num_replicas": len(WORKERS), "max_replicas_per_node": 1}
+            # There is no room for more than one on each, not even for a moment.
+            deployment |= {"num_replicas": len(WORKERS), "max_replicas_per_node": 1, "max_surge_percent": 0}
             if was != len(WORKERS):
                 what = f"{deployment['name']} num_replicas"
                 found.append(Substitution(what, str(was), str(len(WORKERS)), _WHY))

@@ -19,6 +19,8 @@ import psutil
 
 _KILL_TIMEOUT_S = 15.0
 _POLL_S = 0.05
+# How often to look whether a program has lost a vital process: as often as the liveness probe of a pod.
+LIVENESS_PERIOD_S = 5.0
 # The start time of a process is counted from the boot time, which moves a little when the clock is set.
 _CLOCK_TOLERANCE_S = 10.0
 
@@ -36,11 +38,15 @@ class ProcessIdentity:
 
 @dataclass(frozen=True)
 class Command:
-    """A program to start; `name` is also that of its log file."""
+    """A program to start; `name` is also that of its log file.
+
+    `vital` are names of processes that it starts, and without which it runs for nothing.
+    """
 
     name: str
     argv: list[str]
     env: dict[str, str]
+    vital: tuple[str, ...] = ()
 
 
 class ManagedProcess:
@@ -48,6 +54,8 @@ class ManagedProcess:
 
     def __init__(self, command: Command, *, logs: Path, cwd: Path) -> None:
         self.name = command.name
+        self._vital = command.vital
+        self._seen: set[str] = set()
         self.log = logs / f"{command.name}.log"
         logs.mkdir(parents=True, exist_ok=True)
         with self.log.open("ab") as output:
@@ -72,6 +80,14 @@ class ManagedProcess:
     def running(self) -> bool:
         """Whether the program itself has not ended."""
         return self._process.poll() is None
+
+    def lost(self) -> str | None:
+        """The name of a vital process that was there and is not any more, while the program itself runs."""
+        if not (self._vital and self.running):
+            return None
+        names = {_name(process) for process in session_members([self.identity])}
+        self._seen |= names.intersection(self._vital)
+        return next((name for name in self._vital if name in self._seen - names), None)
 
     def exit_code(self) -> int:
         """Its exit code, or minus the signal's number; waits for its end."""
@@ -157,6 +173,13 @@ def _is_still_its_session(leader: ProcessIdentity) -> bool:
         return _same_start(psutil.Process(leader.pid), leader)
     except psutil.NoSuchProcess:
         return True  # the leader is gone; its number is not used again while others are in the session
+
+
+def _name(process: psutil.Process) -> str:
+    try:
+        return process.name()
+    except psutil.NoSuchProcess:
+        return ""
 
 
 def _same_start(process: psutil.Process, identity: ProcessIdentity) -> bool:

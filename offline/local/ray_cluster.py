@@ -23,6 +23,7 @@ from offline.ha.store import Store
 from offline.local.local_service import NodeShape
 from offline.local.ports import free_ports
 from offline.local.processes import Command
+from workloads.node_lifecycle import VITAL_PROCESSES
 
 HEAD = "ray-head"
 WORKER = "ray-worker"
@@ -154,7 +155,8 @@ class RayCluster:
             "--log-color=false",
             "--block",
         ]
-        return self.hosts.on(name, Command(name, argv, {**env, **self._env}))
+        vital = VITAL_PROCESSES["head" if name == HEAD else "worker"]
+        return self.hosts.on(name, Command(name, argv, {**env, **self._env}, vital))
 
 
 def _environment_without_ray() -> dict[str, str]:

@@ -17,7 +17,7 @@ from pathlib import Path
 from types import FrameType, TracebackType
 
 from offline.local.errors import LocalRunError
-from offline.local.processes import Command, ManagedProcess
+from offline.local.processes import LIVENESS_PERIOD_S, Command, ManagedProcess
 from offline.local.report import Progress
 from offline.local.state import RunState, StateDirectory
 
@@ -116,9 +116,13 @@ class Supervisor:
         Raises `LocalRunError` if another one ends, or one again and again.
         """
         recovering: dict[str, float] = {}
+        looked = time.monotonic()
         while True:
             if self._guard.poll() is not None:
                 self._start_guard()
+            if time.monotonic() - looked > LIVENESS_PERIOD_S:
+                self._kill_the_hollow()
+                looked = time.monotonic()
             for name, process in list(self._services.items()):
                 if not process.running and not self._directory.held(name):
                     self._restart(process, recoveries)
@@ -130,6 +134,13 @@ class Supervisor:
                     )
                     del recovering[name]
             time.sleep(_TICK_S)
+
+    def _kill_the_hollow(self) -> None:
+        """End programs that have lost a process without which they run for nothing."""
+        for process in self._services.values():
+            if lost := process.lost():
+                self._progress.note(f"{process.name}: runs without its {lost}", "yellow")
+                process.kill()
 
     def _restart(self, process: ManagedProcess, recoveries: Mapping[str, Recovery]) -> None:
         if process.name not in recoveries:

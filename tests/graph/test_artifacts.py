@@ -125,7 +125,7 @@ def test_other_code_is_another_object_and_the_old_one_stays(graph: Graph, tmp_pa
         for old, new in zip(graph.resources, edited.resources, strict=True)
         if old.custom and old.inputs != new.inputs
     }
-    assert changed == {before.label, "RayService neuron", "Job neuron-release-check"}
+    assert changed == {before.label, "RayService neuron", "ConfigMap neuron-check"}
     old, new = (one.one(RAY_SERVICE, "neuron").inputs["spec"] for one in (graph, edited))
     assert old["rayClusterConfig"] == new["rayClusterConfig"]
 

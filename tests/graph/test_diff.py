@@ -314,4 +314,4 @@ def test_the_rest_of_a_pull_request_is_there_too(pull_request: dict[str, Any]) -
     actions = {changed["name"]: changed["action"] for changed in pull_request["changed"]}
     assert actions["karpenter-inf2"] == "update"
     assert actions["mistral-7b"] == "update"
-    assert actions["mistral-7b-release-check"] == "replace"
+    assert actions["mistral-7b-check"] == "replace"

@@ -38,6 +38,7 @@ KUBECTL: dict[str, set[str]] = {
     "config": set(),
     "delete": {"--all-namespaces", "--selector"},
     "port-forward": {"--namespace"},
+    "drain": set(),
 }
 KUBECTL_SWITCHES = {"--all-namespaces", "--previous"}
 # Made by a chart, or by another choice of `gcsStore` than that of the stacks here.
@@ -60,9 +61,10 @@ def test_pulumi(command: str, evaluated: Evaluated) -> None:
     verbs = arguments[:2] if tuple(arguments[:2]) in PULUMI else arguments[:1]
     assert options(arguments) <= PULUMI[tuple(verbs)]
     rest = [word for word in arguments[len(verbs) :] if not word.startswith("-")]
-    if verbs == ["stack", "init"]:
-        name = rest[0]
-        assert (ROOT / f"Pulumi.{name}.yaml").is_file() or (ROOT / f"examples/{name}").is_dir()
+    if verbs == ["stack", "init"] and rest:
+        file = f"Pulumi.{rest[0]}.yaml"
+        copies = {words(copy)[-1] for copy in documented("cp")}
+        assert (ROOT / file).is_file() or (ROOT / f"examples/{rest[0]}").is_dir() or file in copies
     if verbs == ["stack", "output"] and rest:
         known = evaluated("dev").outputs.keys() | evaluated("prod").outputs.keys()
         assert rest[0] in known
@@ -131,7 +133,9 @@ def test_docker(command: str) -> None:
 def test_files_that_are_copied_exist() -> None:
     copied = [words(command) for command in documented("cp")]
     assert copied
-    assert all((ROOT / source).is_file() and target == "." for _, source, target in copied)
+    # A stack file goes to where Pulumi looks for it, under the name of the stack.
+    stack_file = re.compile(r"\.|Pulumi\.[a-z]+\.yaml")
+    assert all((ROOT / source).is_file() and stack_file.fullmatch(target) for _, source, target in copied)
 
 
 @pytest.mark.parametrize("command", documented("make"))

@@ -220,6 +220,12 @@ def test_heads_keep_their_state_in_the_store_by_kuberays_own_field(graphs: Graph
     assert "annotations" not in ray_cluster(graphs()).get("metadata", {})
 
 
+def test_the_keys_are_removed_however_long_the_head_waited_for_its_workers(graphs: Graphs) -> None:
+    annotations = graphs().one(RAY_SERVICE).inputs["metadata"]["annotations"]
+    grace_s = ray_cluster(graphs())["headGroupSpec"]["template"]["spec"]["terminationGracePeriodSeconds"]
+    assert int(annotations["ray.io/gcs-ft-deletion-timeout"]) >= grace_s + 300
+
+
 def test_the_head_knows_the_certificate_authorities_where_it_needs_them(graphs: Graphs) -> None:
     authorities = {"name": "RAY_REDIS_CA_CERT", "value": "/etc/ssl/certs/ca-certificates.crt"}
     assert authorities in head(graphs())["env"]

@@ -106,6 +106,15 @@ def test_the_release_check_reaches_all_that_it_asks(small: Stack) -> None:
     assert not small.allows(small.ray("mistral", "worker"), check, 8000)
 
 
+def test_the_keeper_of_budgets_reaches_the_kubernetes_api_and_nothing_else(small: Stack) -> None:
+    keeper = small.pod("Deployment", "mistral")
+    assert small.allows(keeper, DNS, 53, "UDP")
+    assert all(small.allows(keeper, INTERNET, port) for port in (443, 6443))
+    for other in (small.ray("mistral", "head"), small.ray("mistral", "worker"), STRANGER):
+        assert not any(small.allows(keeper, other, port) for port in (6379, 8000, 8265))
+        assert not any(small.allows(other, keeper, port) for port in (80, 443, 8000))
+
+
 def test_the_chat_page_reaches_chat_and_image_models_and_nobody_reaches_it(small: Stack) -> None:
     page = small.pod("Deployment", "chat-ui")
     for chats_or_paints in ("mistral", "pictures"):
@@ -188,7 +197,8 @@ def test_every_container_passes_the_restricted_standard(small: Stack) -> None:
             assert not {"hostNetwork", "hostPID", "hostIPC"} & spec.keys()
             assert all(volume.keys() - {"name"} <= allowed for volume in spec.get("volumes", []))
             contexts += [container["securityContext"] for container in spec["containers"]]
-    assert len(contexts) == 18  # four heads, workers, autoscalers and checks, page, store
+    # Four heads, workers, autoscalers, checks and keepers of budgets, page, store.
+    assert len(contexts) == 22
     for context in contexts:
         assert context["allowPrivilegeEscalation"] is False
         assert context["capabilities"] == {"drop": ["ALL"]}

@@ -14,7 +14,6 @@ from offline.manifests import manifests
 from offline.recorder import evaluate
 from policy.model import from_graph
 from policy.rules import check, read_config
-from serve_apps.llm.precompile import OUT_OF_TIME, REFUSED
 from tests.graph.aws_platform import needs
 from tests.graph.stacks import stack_file
 from tests.network_policies import Cluster, Peer
@@ -96,20 +95,22 @@ def test_new_code_does_not_bring_a_new_job(graph: Graph, job: Resource) -> None:
     assert not [key for key, urns in job.property_dependencies.items() if settings.urn in urns]
 
 
-def test_what_another_try_does_not_change_ends_the_job(job: Resource) -> None:
+def test_a_failure_ends_the_job_and_the_loss_of_its_node_does_not(job: Resource) -> None:
+    """With a `FailJob` rule Pulumi would wait on: it knows a failed Job by its back-off limit only."""
     (rule,) = job.inputs["spec"]["podFailurePolicy"]["rules"]
-    assert (rule["action"], rule["onExitCodes"]["values"]) == ("FailJob", [REFUSED, OUT_OF_TIME])
-    assert job.inputs["spec"]["backoffLimit"] == 2
+    assert (rule["action"], rule["onPodConditions"]) == ("Ignore", [{"type": "DisruptionTarget"}])
+    assert job.inputs["spec"]["backoffLimit"] == 0
+
+
+def test_graphs_that_come_back_find_no_job_of_their_name_in_the_way(job: Resource) -> None:
+    """The name says what is compiled, so the old Job goes before the new one comes, and no other with it."""
+    assert job.delete_before_replace is True
 
 
 def test_its_arguments_and_its_code_are_the_applications(graph: Graph) -> None:
     settings = graph.one("kubernetes:core/v1:ConfigMap", f"{NAME}-precompile").inputs["data"]
-    (check_job,) = [each for each in graph.by_type(JOB) if each.name.endswith("release-check")]
-    environment = {
-        each["name"]: each.get("value")
-        for each in check_job.inputs["spec"]["template"]["spec"]["containers"][0]["env"]
-    }
-    application = json.loads(environment["EXPECTED_APPLICATION"])
+    check = graph.one("kubernetes:core/v1:ConfigMap", f"{NAME}-check").inputs["data"]
+    application = json.loads(check["expected.json"])["application"]
     assert json.loads(settings["args.json"]) == application["args"]
     assert json.loads(settings["job.json"]) == {
         "code_url": application["runtime_env"]["working_dir"],

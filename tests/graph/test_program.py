@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from functools import cache
 from typing import Any
 
@@ -17,6 +18,7 @@ RAY_SERVICE = "kubernetes:ray.io/v1:RayService"
 JOB = "kubernetes:batch/v1:Job"
 RELEASE = "kubernetes:helm.sh/v3:Release"
 SECRET = "kubernetes:core/v1:Secret"
+CONFIG_MAP = "kubernetes:core/v1:ConfigMap"
 
 NEURON = {
     "app": "llm",
@@ -122,27 +124,58 @@ def test_the_ray_service_can_be_updated_after_the_operator_touched_it() -> None:
     assert annotations == {"pulumi.com/patchForce": "true"}
 
 
+def expected(graph: Graph) -> dict[str, Any]:
+    """What a release check holds its service against."""
+    (config,) = [each for each in graph.by_type(CONFIG_MAP) if each.name.endswith("-check")]
+    return json.loads(config.inputs["data"]["expected.json"])
+
+
 def test_the_release_check_is_the_gate() -> None:
     job, ray_service = local().one(JOB), local().one(RAY_SERVICE)
     spec = job.inputs["spec"]
     config = yaml.safe_load(ray_service.inputs["spec"]["serveConfigV2"])
+    assert expected(local())["application"] == config["applications"][0]
     release = config["applications"][0]["deployments"][0]["user_config"]["release"]
-    assert job.inputs["metadata"]["name"] == f"release-{release}"
+    assert expected(local())["release"] == release
     assert job.inputs["metadata"]["annotations"] == {"pulumi.com/replaceUnready": "true"}
     assert depends(local(), job, ray_service)
     assert spec["backoffLimit"] == 0
     container = spec["template"]["spec"]["containers"][0]
     assert container["terminationMessagePolicy"] == "FallbackToLogsOnError"
     # Every limit is longer than the one inside it, so that the script has the last word.
-    environment = {item["name"]: item.get("value") for item in container["env"]}
     assert job.custom_timeouts is not None
     pulumi_s = int(job.custom_timeouts["create"].removesuffix("s"))
-    assert int(environment["TIMEOUT_S"]) < spec["activeDeadlineSeconds"] < pulumi_s
-    assert environment["RELEASE"] == release
+    assert expected(local())["timeout_s"] < spec["activeDeadlineSeconds"] < pulumi_s
 
 
-def test_the_release_check_may_read_one_ray_service_and_list_pods() -> None:
-    role = local().one("kubernetes:rbac.authorization.k8s.io/v1:Role")
+def test_what_is_to_be_in_force_is_written_down_before_the_service_changes_and_asked_for_after() -> None:
+    job, ray_service = local().one(JOB), local().one(RAY_SERVICE)
+    config = local().one(CONFIG_MAP, "smollm2-135m-instruct-check")
+    assert config.inputs["immutable"] is True
+    assert config.urn in dependencies(local())[ray_service.urn]
+    # The service takes no value from it, which would tie its fate to that of the ConfigMap.
+    assert not [urns for urns in ray_service.property_dependencies.values() if config.urn in urns]
+    # The Job does: another ConfigMap is another Job.
+    assert config.urn in job.property_dependencies["spec"]
+
+
+def test_a_check_is_in_no_other_ones_way() -> None:
+    config = local().one(CONFIG_MAP, "smollm2-135m-instruct-check")
+    for resource in (local().one(JOB), config):
+        assert "name" not in resource.inputs["metadata"], resource.label
+        assert resource.delete_before_replace is None, resource.label
+
+
+def test_the_longest_name_of_a_service_leaves_room_for_what_pulumi_adds() -> None:
+    name = "a" * 47
+    job = stack(**{name: CPU}).one(JOB)
+    # A Job's name stands in a label of its pods.
+    assert len(f"{job.name}-12345678") <= 63
+
+
+def test_the_release_check_has_no_more_rights_than_it_needs() -> None:
+    name = "smollm2-135m-instruct-release-check"
+    role = local().one("kubernetes:rbac.authorization.k8s.io/v1:Role", name)
     assert role.inputs["rules"] == [
         {
             "apiGroups": ["ray.io"],
@@ -150,17 +183,18 @@ def test_the_release_check_may_read_one_ray_service_and_list_pods() -> None:
             "resourceNames": ["smollm2-135m-instruct"],
             "verbs": ["get"],
         },
-        {"apiGroups": [""], "resources": ["pods"], "verbs": ["list"]},
+        {"apiGroups": [""], "resources": ["pods"], "verbs": ["list", "watch"]},
+        {"apiGroups": [""], "resources": ["pods/log"], "verbs": ["get"]},
+        {"apiGroups": [""], "resources": ["events"], "verbs": ["list"]},
+        {"apiGroups": ["batch"], "resources": ["jobs"], "verbs": ["list", "delete"]},
     ]
-    binding = local().one("kubernetes:rbac.authorization.k8s.io/v1:RoleBinding")
+    binding = local().one("kubernetes:rbac.authorization.k8s.io/v1:RoleBinding", name)
     assert depends(local(), local().one(JOB), binding)
 
 
 def test_a_service_without_an_api_of_ours_is_asked_no_question() -> None:
     overrides = {"services": {"own": OWN}, "chatUi": {"enabled": False}}
-    job = evaluate("local", config_overrides=overrides).one(JOB)
-    environment = job.inputs["spec"]["template"]["spec"]["containers"][0]["env"]
-    assert {"name": "MODEL", "value": ""} in environment
+    assert expected(evaluate("local", config_overrides=overrides))["model"] == ""
 
 
 @pytest.mark.parametrize("graph", [local, keyed], ids=["local", "keyed"])
@@ -242,14 +276,6 @@ def test_the_head_takes_no_replica_and_no_traffic() -> None:
     assert spec["rayClusterConfig"]["headGroupSpec"]["rayStartParams"]["num-cpus"] == "0"
 
 
-def test_several_workers_get_a_disruption_budget() -> None:
-    budget = "kubernetes:policy/v1:PodDisruptionBudget"
-    assert (
-        stack(chat=CPU | {"replicas": {"min": 2, "max": 2}}).one(budget).inputs["spec"]["maxUnavailable"] == 1
-    )
-    assert local().by_type(budget) == []
-
-
 def test_the_operator_can_come_from_a_mirror_or_be_there_already() -> None:
     mirror = {"chart": "oci://registry.example/charts/kuberay-operator", "repository": None}
     release = evaluate("local", config_overrides={"kuberay": mirror}).one(RELEASE)
@@ -265,7 +291,7 @@ def test_a_model_argument_changes_only_the_serve_config_and_its_check() -> None:
         for old, new in zip(before.resources, after.resources, strict=True)
         if old.inputs != new.inputs and old.custom
     }
-    assert changed == {"RayService chat", "Job chat-release-check"}
+    assert changed == {"RayService chat", "ConfigMap chat-check"}
     old, new = before.one(RAY_SERVICE).inputs["spec"], after.one(RAY_SERVICE).inputs["spec"]
     assert old["rayClusterConfig"] == new["rayClusterConfig"]
     assert old["serveConfigV2"] != new["serveConfigV2"]

@@ -28,6 +28,7 @@ OWN = {
 }
 # What the head has of Serve's variables beside the modes of the data plane.
 HEADS_OWN = {"RAY_SERVE_SLOW_STARTUP_WARNING_S": "120"}
+WORKERS_OWN = {"RAY_SERVE_PROXY_MIN_DRAINING_PERIOD_S": "8"}
 SECRETS = SecretNames(ray_auth="ray-auth", api_keys="api-keys", hugging_face="hugging-face")
 
 

@@ -10,7 +10,7 @@ from ray.serve._private import constants
 
 from infra.service_base import DataPlane
 from serve_apps.llm.args import LlmArgs
-from tests.unit.plans import CPU, HEADS_OWN, OWN, plan
+from tests.unit.plans import CPU, HEADS_OWN, OWN, WORKERS_OWN, plan
 from workloads.ray_cluster import DATA_PLANES
 
 
@@ -26,7 +26,7 @@ def test_head_and_workers_get_the_same_modes(base: dict[str, Any], data_plane: s
     cluster = plan(base, dataPlane=data_plane).spec["rayClusterConfig"]
     for group, own in (
         (cluster["headGroupSpec"], HEADS_OWN),
-        *((g, {}) for g in cluster["workerGroupSpecs"]),
+        *((g, WORKERS_OWN) for g in cluster["workerGroupSpecs"]),
     ):
         assert serve_modes(group["template"]["spec"]["containers"][0]) == DATA_PLANES[data_plane] | own
 

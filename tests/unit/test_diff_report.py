@@ -5,9 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+import yaml
 
 from offline.diff.figures import Figures, conspicuous, rise
 from offline.diff.markdown import LONGEST, markdown
+from offline.diff.ray import RAY_SERVICE
 from offline.diff.report import Report, StackReport, stack_report
 from offline.diff.text import text
 from offline.graph import Graph, Resource
@@ -111,6 +113,25 @@ def test_a_replacement_that_takes_nothing_away_is_not_pointed_at() -> None:
     kept = report_of(code("1", retained=True), code("2", retained=True))
     assert kept.warnings == []
     assert "replaced, the old one stays; because of key" in both(kept)[0]
+
+
+def model(slots: int, replicas: int) -> Graph:
+    deployments = [{"name": "Engine", "num_replicas": replicas}]
+    serve = {"applications": [{"name": "chat", "args": {"slots": slots}, "deployments": deployments}]}
+    inputs = {"spec": {"rayClusterConfig": {}, "serveConfigV2": yaml.safe_dump(serve)}}
+    urn = f"urn:pulumi:prod::p::{RAY_SERVICE}::chat"
+    return graph(Resource(urn=urn, type=RAY_SERVICE, name="chat", custom=True, inputs=inputs))
+
+
+def test_what_a_reload_costs_a_single_replica_is_pointed_at() -> None:
+    plain, comment = both(report_of(model(8, 1), model(4, 1)))
+    words = "chat may be away while it loads: of chat/Engine there can be one replica"
+    assert f"! {words}" in plain
+    assert f":warning: {words}" in comment
+
+
+def test_two_replicas_reload_without_a_warning() -> None:
+    assert report_of(model(8, 2), model(4, 2)).warnings == []
 
 
 def test_a_stack_of_one_side_only_is_explained() -> None:

@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 
 from offline.config_reference import markdown
+from offline.effects_reference import renewed
+from offline.errors import OfflineError
 from tests.documented import PAGES, ROOT
 
 EACH = pytest.mark.parametrize("page", PAGES, ids=lambda path: str(path.relative_to(ROOT)))
@@ -15,6 +17,16 @@ EACH = pytest.mark.parametrize("page", PAGES, ids=lambda path: str(path.relative
 
 def test_the_configuration_page_is_current() -> None:
     assert (ROOT / "docs/configuration.md").read_text() == markdown(), "run `make docs`"
+
+
+def test_the_table_of_effects_is_current() -> None:
+    page = (ROOT / "docs/placement.md").read_text()
+    assert page == renewed(page), "run `make docs`"
+
+
+def test_a_page_without_marks_is_refused() -> None:
+    with pytest.raises(OfflineError, match="the marks"):
+        renewed("# A page")
 
 
 @EACH

@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 from infra.config_errors import ConfigError
-from infra.grace_periods import LONGEST_REQUEST_S, NODE_GRACE_S
+from infra.grace_periods import LONGEST_REQUEST_S, NODE_GRACE_S, PROXY_DRAIN_S
 from tests.unit.plans import CPU, NEURON, OWN, plan
 
 
@@ -45,8 +45,8 @@ def test_each_period_is_longer_than_the_one_inside_it(
     drain_s = int(variables(worker)["RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S"])
     periods = [request_s, replica_s(spec), drain_s, worker["terminationGracePeriodSeconds"], NODE_GRACE_S]
     assert periods == sorted(set(periods))
-    # Serve's proxy drains for 30 s at least.
-    assert drain_s > 30
+    # Serve's controller looks every 5 s whether a proxy has drained (PROXY_DRAIN_CHECK_PERIOD_S).
+    assert drain_s > PROXY_DRAIN_S + 5
 
 
 def test_a_request_that_outlives_its_node_is_refused() -> None:
@@ -63,11 +63,33 @@ def test_a_deployment_that_outlives_its_node_is_refused(patience: object) -> Non
     assert f"choose 0 to {LONGEST_REQUEST_S}" in str(refused.value)
 
 
-def test_a_head_goes_at_once_and_notices_soon_that_a_worker_is_gone() -> None:
+def test_a_worker_without_requests_hardly_waits() -> None:
     spec = plan(NEURON).spec
-    head = template(spec, "head")
+    drain_s = int(variables(template(spec, "worker"))["RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S"])
+    # Serve stops replicas of a draining node when no more than their own time is left before its end.
+    assert drain_s - replica_s(spec) <= 5
+    # The proxy's minimum, and the controller's looks.
+    assert PROXY_DRAIN_S + 5 < 15
+
+
+def test_a_head_can_outlive_its_workers_and_drains_nothing_itself() -> None:
+    spec = plan(NEURON).spec
+    head, worker = template(spec, "head"), template(spec, "worker")
     assert variables(head)["RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S"] == "0"
-    assert head["terminationGracePeriodSeconds"] == 30
-    assert variables(head)["RAY_health_check_period_ms"] == "1000"
-    assert int(variables(head)["RAY_SERVE_SLOW_STARTUP_WARNING_S"]) > 30
+    *_, patience_s = head["containers"][0]["lifecycle"]["preStop"]["exec"]["command"]
+    workers_s = worker["terminationGracePeriodSeconds"]
+    assert workers_s <= int(patience_s) < head["terminationGracePeriodSeconds"]
+    assert "lifecycle" not in worker["containers"][0]
+
+
+def test_a_head_ends_with_its_programs() -> None:
+    # As process 1 of its own the autoscaler beside Ray would never see a SIGTERM that it does not handle.
+    assert template(plan(NEURON).spec, "head")["shareProcessNamespace"] is True
+
+
+def test_a_head_notices_soon_that_a_worker_is_gone() -> None:
+    spec = plan(NEURON).spec
+    head = variables(template(spec, "head"))
+    assert head["RAY_health_check_period_ms"] == "1000"
+    assert int(head["RAY_SERVE_SLOW_STARTUP_WARNING_S"]) > 30
     assert "RAY_health_check_period_ms" not in variables(template(spec, "worker"))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import sys
 import threading
@@ -121,3 +122,33 @@ def test_a_killed_service_is_started_again_and_its_return_is_reported(
 def test_a_service_that_dies_again_and_again_ends_the_run(supervisor: Supervisor) -> None:
     with pytest.raises(LocalRunError, match=r"(?s)failing ended 6 times within 300 s.*no model"):
         watch(supervisor, FAILING, restart=True)
+
+
+def test_a_service_that_lives_on_without_its_vital_process_is_started_again(
+    supervisor: Supervisor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("offline.local.supervisor.LIVENESS_PERIOD_S", 0.2)
+    name = f"vital-{os.getpid()}"
+    (tmp_path / name).symlink_to(shutil.which("sleep") or "")
+    # A shell that starts the process, and stays when it has ended.
+    argv = ["bash", "-c", f"{tmp_path / name} 600; sleep 600"]
+    command = Command("node", argv, dict(os.environ), vital=(name,))
+
+    def vital() -> list[psutil.Process]:
+        return [process for process in psutil.process_iter(["name"]) if process.info["name"] == name]
+
+    before: list[psutil.Process] = []
+
+    def lose_it(_: int) -> None:
+        time.sleep(2)  # the supervisor has seen it
+        before.extend(vital())
+        before[0].kill()
+
+    def started_again() -> bool:
+        if vital() not in ([], before):
+            raise StopRequested("started again")
+        return False
+
+    with pytest.raises(StopRequested, match="started again"):
+        watch(supervisor, command, restart=True, recovered=started_again, meanwhile=lose_it)
+    assert len(before) == 1

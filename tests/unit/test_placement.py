@@ -71,10 +71,13 @@ def test_replicas_share_a_worker_by_cpu() -> None:
 
 
 def test_a_replica_and_the_api_must_fit_a_worker() -> None:
-    with pytest.raises(
-        ConfigError, match=r"cpusPerReplica: 1.8 and the API's 0.5 .* raise worker.cpus to 2.3"
-    ):
+    with pytest.raises(ConfigError, match=r"cpusPerReplica: 1.8 and the API's 1 .* raise worker.cpus to 2.8"):
         place("chat", llm(CPU, cpusPerReplica=1.8))
+
+
+def test_a_replica_with_a_gpu_and_the_api_must_fit_a_worker_too() -> None:
+    with pytest.raises(ConfigError, match=r"raise worker.cpus to 2.8"):
+        place("chat", llm(CPU, accelerator="nvidia", cpusPerReplica=1.8))
 
 
 def test_a_gpu_worker_holds_one_replica() -> None:

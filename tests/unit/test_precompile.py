@@ -27,8 +27,10 @@ BASE = plan(PRECOMPILED)
     ],
     ids=lambda change: next(iter(change)),
 )
-def test_what_the_graphs_depend_on_compiles_anew(change: dict[str, Any]) -> None:
-    assert graphs_digest(plan(PRECOMPILED, **change)) != graphs_digest(BASE)
+def test_what_the_graphs_depend_on_compiles_anew_for_replicas_that_reload(change: dict[str, Any]) -> None:
+    changed = plan(PRECOMPILED, **change)
+    assert graphs_digest(changed) != graphs_digest(BASE)
+    assert changed.release != BASE.release
 
 
 @pytest.mark.parametrize(

@@ -7,12 +7,11 @@ from typing import Any
 
 import pytest
 import yaml
-from ray.serve._private.config import DeploymentConfig
-from ray.serve._private.utils import DeploymentOptionUpdateType
-from ray.serve.schema import DeploymentSchema, ServeApplicationSchema
 
 from offline.diff import ray
 from offline.graph import Resource
+from tests.unit.plans import NEURON, plan
+from workloads.capacity import Demand
 
 SERVE: dict[str, Any] = {
     "applications": [
@@ -114,18 +113,28 @@ def test_the_second_cluster_asks_for_its_own_neuron_cores() -> None:
 )
 def test_what_the_operator_does_not_hash_makes_none(path: tuple[Any, ...], value: Any) -> None:
     result = after_cluster(*path, value=value)
-    # An empty scaleStrategy is hashed as one: the Go struct is always there.
-    assert [where for where in result.new_cluster if "scaleStrategy" not in where] == []
+    assert result.new_cluster == []
+    assert len(result.nothing) == 1
 
 
 def test_a_worker_group_at_the_end_is_added_to_the_running_cluster() -> None:
     groups = [*CLUSTER["workerGroupSpecs"], {"groupName": "more", "replicas": 1}]
-    assert after_cluster("workerGroupSpecs", value=groups).new_cluster == []
+    result = after_cluster("workerGroupSpecs", value=groups)
+    assert result.new_cluster == []
+    assert result.in_place == {"rayClusterConfig": ["workerGroupSpecs[more]"]}
 
 
 def test_a_worker_group_in_front_makes_a_second_cluster() -> None:
     groups = [{"groupName": "more", "replicas": 1}, *CLUSTER["workerGroupSpecs"]]
     assert after_cluster("workerGroupSpecs", value=groups).new_cluster != []
+
+
+def test_the_diff_and_the_capacity_count_the_same_second_cluster() -> None:
+    planned = plan(NEURON)
+    cluster, serve = planned.spec["rayClusterConfig"], yaml.safe_load(planned.spec["serveConfigV2"])
+    found = ray.rollout(service(CLUSTER, SERVE), service(cluster, serve))
+    demand = Demand("chat", planned.service, planned.placement)
+    assert found.neuron_cores == demand.second_cluster_workers * planned.placement.neuron_cores > 0
 
 
 def test_upgrade_strategy_none_leaves_the_cluster_alone() -> None:
@@ -174,29 +183,66 @@ def test_an_application_that_comes_or_goes_is_named() -> None:
 
 def test_an_option_that_nobody_knows_is_not_guessed() -> None:
     assert after_serve("applications", 0, "deployments", 0, "invented", value=1).unknown == [
-        "chat/Api: invented"
+        "chat/Api.invented"
     ]
-    assert after_serve("http_options", value={"port": 9000}).unknown == ["serveConfigV2.http_options"]
+    assert after_serve("invented", value=1).unknown == ["serveConfigV2.invented"]
 
 
-def update_type(option: str) -> Any:
-    extra = DeploymentConfig.model_fields[option].json_schema_extra
-    return extra.get("update_type") if isinstance(extra, dict) else None
+def test_what_serve_reads_at_its_start_reaches_nothing_that_runs() -> None:
+    result = after_serve("http_options", value={"port": 9000})
+    assert result == ray.Rollout(nothing=["serveConfigV2.http_options"], neuron_cores=24)
 
 
-def test_the_tables_cover_the_options_of_this_ray() -> None:
-    options = set(DeploymentSchema.model_fields) - {"name"}
-    assert options == ray.RELOADING | ray.IN_PLACE | ray.DEPLOYMENTS_CODE
-    application = set(ServeApplicationSchema.model_fields) - {"name", "deployments", "host", "port"}
-    assert application == ray.APPLICATION_CODE | ray.APPLICATION_IN_PLACE
+def test_what_the_operator_alone_looks_at_is_its_own() -> None:
+    result = ray.rollout(service(CLUSTER, SERVE), service(CLUSTER, SERVE, excludeHeadPodFromServeSvc=True))
+    assert result == ray.Rollout(operator=["spec.excludeHeadPodFromServeSvc"], neuron_cores=24)
 
 
-def test_this_ray_reloads_for_the_options_of_the_tables() -> None:
-    heavy = {
-        option
-        for option in ray.RELOADING | ray.IN_PLACE | ray.DEPLOYMENTS_CODE
-        if option in DeploymentConfig.model_fields
-        and update_type(option) == DeploymentOptionUpdateType.HeavyWeight
-    }
-    assert heavy <= ray.RELOADING | ray.DEPLOYMENTS_CODE
-    assert heavy == {"gang_scheduling_config", "deployment_actors"}
+def test_a_deployment_that_begins_to_scale_by_itself_reloads_its_application() -> None:
+    scaling = {"min_replicas": 1, "max_replicas": 2}
+    result = after_serve("applications", 0, "deployments", 0, "autoscaling_config", value=scaling)
+    assert result.reloads == {"chat": ["Api.autoscaling_config"]}
+
+
+def spread(**engine: Any) -> dict[str, Any]:
+    changed = deepcopy(SERVE)
+    changed["applications"][0]["deployments"][1] |= engine
+    return changed
+
+
+def test_another_spread_waits_for_the_next_change_of_its_deployment() -> None:
+    before = service(CLUSTER, spread(max_replicas_per_node=1))
+    alone = ray.rollout(before, service(CLUSTER, spread(max_replicas_per_node=2)))
+    assert (alone.reloads, alone.nothing) == ({}, ["chat/Engine.max_replicas_per_node"])
+    together = ray.rollout(before, service(CLUSTER, spread(max_replicas_per_node=2, max_ongoing_requests=9)))
+    assert together.reloads == {"chat/Engine": ["max_replicas_per_node"]}
+    new = ray.rollout(service(CLUSTER, SERVE), before)
+    assert new.reloads == {"chat/Engine": ["max_replicas_per_node"]}
+
+
+@pytest.mark.parametrize(
+    ("engine", "away"),
+    [
+        ({}, ["chat/Api", "chat/Engine"]),
+        ({"autoscaling_config": {"min_replicas": 2, "max_replicas": 3}}, ["chat/Api"]),
+        ({"max_surge_percent": 100}, ["chat/Api"]),
+    ],
+)
+def test_a_single_replica_that_ends_before_the_next_is_loaded_is_named(
+    engine: dict[str, Any], away: list[str]
+) -> None:
+    before, after = spread(**engine), spread(**engine)
+    after["applications"][0]["args"] = {"slots": 4}
+    assert ray.rollout(service(CLUSTER, before), service(CLUSTER, after)).away == away
+
+
+def test_a_reload_of_one_deployment_leaves_the_others_there() -> None:
+    result = after_serve("applications", 0, "deployments", 1, "ray_actor_options", value={"num_cpus": 2})
+    assert result.away == ["chat/Engine"]
+
+
+def test_a_second_cluster_takes_nothing_away() -> None:
+    changed = spread(ray_actor_options={"num_cpus": 2})
+    result = ray.rollout(service(CLUSTER, SERVE), service({**CLUSTER, "rayVersion": "2.61.0"}, changed))
+    assert result.second_cluster
+    assert result.away == []

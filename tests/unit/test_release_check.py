@@ -2,162 +2,72 @@
 
 from __future__ import annotations
 
-import json
-import os
-import subprocess
-import sys
-import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from workloads import release_check_script as script
+from tests.unit.release_world import (
+    APPLICATION,
+    COMPLETIONS,
+    DASHBOARD,
+    JOBS,
+    KUBERNETES,
+    RAY_SERVICE,
+    Answer,
+    World,
+    deployment,
+    job,
+    run,
+)
 
-EXPECTED = {"import_path": "serve_apps.llm.app:build_app", "args": {"slots": 8}, "runtime_env": {}}
-Answer = tuple[int, Any]
-
-
-class World:
-    """Kubernetes, the Ray dashboard and the service as the script sees them; tests change it."""
-
-    def __init__(self) -> None:
-        self.ray_service: dict[str, Any] = {
-            "metadata": {"generation": 2},
-            "status": {
-                "observedGeneration": 2,
-                "activeServiceStatus": {
-                    "rayClusterName": "chat-abcde",
-                    "rayClusterStatus": {"head": {"serviceName": "chat-abcde-head-svc"}},
-                },
-            },
-        }
-        self.pods: list[dict[str, Any]] = []
-        self.application: dict[str, Any] | None = {
-            "status": "RUNNING",
-            "message": "",
-            "deployments": {},
-            # Ray adds defaults to what it was given.
-            "deployed_app_config": EXPECTED | {"route_prefix": "/"},
-        }
-        self.health: Answer = (200, {"release": "r2"})
-        self.completion: Answer = (200, {"usage": {"completion_tokens": 3}})
-        self.questions: list[dict[str, Any]] = []
-        self.tokens: dict[str, str] = {}
-        self.on_poll: Callable[[], None] = lambda: None
-
-    def answer(self, path: str, body: bytes, token: str) -> Answer:
-        self.tokens[path] = token
-        if path == "/apis/ray.io/v1/namespaces/ns/rayservices/chat":
-            self.on_poll()
-            return 200, self.ray_service
-        if path == "/api/v1/namespaces/ns/pods":
-            return 200, {"items": self.pods}
-        if path == "/api/serve/applications/":
-            return 200, {"applications": {"chat": self.application} if self.application else {}}
-        if path == "/health":
-            return self.health
-        self.questions.append(json.loads(body))
-        return self.completion
+SOON = {"timeout_s": 0.3}
 
 
-@contextmanager
-def served(world: World) -> Iterator[str]:
-    class Handler(BaseHTTPRequestHandler):
-        def _answer(self) -> None:
-            body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
-            status, value = world.answer(self.path, body, self.headers.get("Authorization", ""))
-            data = json.dumps(value).encode()
-            self.send_response(status)
-            self.send_header("Content-Length", str(len(data)))
-            self.end_headers()
-            self.wfile.write(data)
-
-        do_GET = do_POST = _answer  # noqa: N815 - names that http.server asks for
-
-        def log_message(self, format: str, *args: Any) -> None:
-            pass
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
-    thread.start()
-    try:
-        yield f"http://127.0.0.1:{server.server_port}"
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()
+def deployed(world: World) -> dict[str, Any]:
+    assert world.application is not None
+    return world.application
 
 
-def run(world: World, **env: str) -> subprocess.CompletedProcess[str]:
-    with served(world) as url:
-        return subprocess.run(
-            [sys.executable, "-I", script.__file__],
-            env={
-                "PATH": os.environ["PATH"],
-                "RAY_SERVICE": "chat",
-                "NAMESPACE": "ns",
-                "RELEASE": "r2",
-                "EXPECTED_APPLICATION": json.dumps(EXPECTED),
-                "APP": "llm",
-                "MODEL": "smol",
-                "TIMEOUT_S": "30",
-                "RAY_AUTH_TOKEN": "ray-token",
-                "KUBERNETES_URL": url,
-                "SERVICE_URL": url,
-                "DASHBOARD_URL": url,
-                "POLL_S": "0.05",
-                **env,
-            },
-            capture_output=True,
-            text=True,
-            timeout=60,
-            check=False,
-        )
-
-
-def last_line(result: subprocess.CompletedProcess[str]) -> str:
-    return result.stderr.strip().splitlines()[-1]
+def scaled(**options: Any) -> dict[str, Any]:
+    """An application whose engine has other numbers."""
+    return APPLICATION | {"deployments": [{"name": "Engine", **options}]}
 
 
 def test_a_release_that_answers_passes() -> None:
     world = World()
     result = run(world)
-    assert result.returncode == 0, result.stderr
-    assert "chat release r2 answered a question with 3 tokens" in result.stdout
+    assert result.code == 0, result.printed
+    assert result.printed.splitlines()[-1] == "chat release r2 answered a question with 3 tokens"
     assert world.questions[0]["model"] == "smol"
-    assert world.tokens["/api/serve/applications/"] == "Bearer ray-token"
+    assert world.tokens[DASHBOARD] == "Bearer ray-token"
 
 
 def test_the_question_carries_the_first_api_key(tmp_path: Path) -> None:
     world = World()
     keys = tmp_path / "keys"
     keys.write_text("\nfirst-key\nsecond-key\n")
-    assert run(world, API_KEYS_FILE=str(keys)).returncode == 0
-    assert world.tokens["/v1/chat/completions"] == "Bearer first-key"
+    assert run(world, API_KEYS_FILE=str(keys)).code == 0
+    assert world.tokens[COMPLETIONS] == "Bearer first-key"
 
 
 def test_it_waits_through_a_roll_out() -> None:
     world = World()
     world.ray_service["status"]["observedGeneration"] = 1
     world.health = (200, {"release": "r1"})
-    assert world.application is not None
-    world.application["status"] = "DEPLOYING"
+    deployed(world)["status"] = "DEPLOYING"
     changes = iter(
         [
             lambda: world.ray_service["status"].update(observedGeneration=2),
-            lambda: world.application and world.application.update(status="RUNNING"),
+            lambda: deployed(world).update(status="RUNNING"),
             lambda: setattr(world, "health", (200, {"release": "r2"})),
         ]
     )
     world.on_poll = lambda: next(changes, lambda: None)()
     result = run(world)
-    assert result.returncode == 0, result.stderr
-    assert "Ray Serve is DEPLOYING" in result.stdout
-    assert "the service still answers as release r1" in result.stdout
+    assert result.code == 0, result.printed
+    assert "Ray Serve is DEPLOYING" in result.printed
+    assert "the service still answers as release r1" in result.printed
 
 
 def test_a_new_cluster_is_watched_until_traffic_has_moved() -> None:
@@ -167,68 +77,118 @@ def test_a_new_cluster_is_watched_until_traffic_has_moved() -> None:
     polls = iter(range(100))
     world.on_poll = lambda: status.update(pendingServiceStatus={}) if next(polls) == 2 else None
     result = run(world)
-    assert result.returncode == 0, result.stderr
-    assert "waiting for traffic to move to it" in result.stdout
+    assert result.code == 0, result.printed
+    assert "waiting for traffic to move to it" in result.printed
 
 
-def test_a_release_that_cannot_start_fails_at_once_with_the_applications_own_words() -> None:
-    world = World()
-    assert world.application is not None
-    world.application |= {
-        "status": "DEPLOY_FAILED",
-        "deployments": {
-            "Api": {"status": "HEALTHY", "message": ""},
-            "Engine": {"status": "DEPLOY_FAILED", "message": "ModelError: no such repository"},
-        },
-    }
-    result = run(world)
-    assert result.returncode == 1
-    assert last_line(result) == (
-        "[release check] chat release r2: Ray Serve: Engine DEPLOY_FAILED: ModelError: no such repository"
+def test_more_replicas_are_waited_for_until_they_run() -> None:
+    world, wanted = World(), scaled(num_replicas=2)
+    deployed(world)["deployed_app_config"] = wanted
+    engine = deployment(1, "RUNNING")
+    deployed(world)["deployments"] = {"Engine": engine}
+    changes = iter(
+        [
+            lambda: None,
+            lambda: engine.update(target_num_replicas=2),
+            lambda: engine["replicas"].append({"state": "STARTING"}),
+            lambda: engine["replicas"][1].update(state="RUNNING"),
+        ]
     )
+    world.on_poll = lambda: next(changes, lambda: None)()
+    result = run(world, {"application": wanted})
+    assert result.code == 0, result.printed
+    assert "Engine has 1 replicas that run and is on its way to 1; 2 are to run" in result.printed
+    assert "Engine has 1 replicas that run and is on its way to 2; 2 are to run" in result.printed
 
 
-def test_the_failure_of_an_older_release_is_not_this_ones() -> None:
+@pytest.mark.parametrize(
+    ("options", "target", "running", "in_force"),
+    [
+        ({"num_replicas": 2}, 2, 2, True),
+        ({"num_replicas": 1}, 1, 2, False),
+        ({"num_replicas": 2}, 2, 1, False),
+        ({"autoscaling_config": {"min_replicas": 1, "max_replicas": 3}}, 3, 2, True),
+        ({"autoscaling_config": {"min_replicas": 2, "max_replicas": 3}}, 2, 1, False),
+        ({"autoscaling_config": {"min_replicas": 1, "max_replicas": 3}}, 4, 3, False),
+        ({"autoscaling_config": {"min_replicas": 1, "max_replicas": 3}}, 3, 4, False),
+        ({"autoscaling_config": {"min_replicas": 0, "max_replicas": 3}}, 0, 0, True),
+        ({"num_replicas": "auto"}, 5, 5, True),
+        # The code says how many.
+        ({"max_queued_requests": 4}, 2, 2, True),
+        ({"max_queued_requests": 4}, 2, 1, False),
+    ],
+)
+def test_a_scale_is_in_force_when_as_many_replicas_run(
+    options: dict[str, Any], target: int, running: int, in_force: bool
+) -> None:
+    world, wanted = World(), scaled(**options)
+    deployed(world)["deployed_app_config"] = wanted
+    deployed(world)["deployments"] = {"Engine": deployment(target, *["RUNNING"] * running, "STOPPING")}
+    assert (run(world, {"application": wanted} | SOON).code == 0) is in_force
+
+
+@pytest.mark.parametrize(
+    "older",
+    [
+        {"args": {"slots": 4}},
+        {"args": {"slots": 8, "since_removed": True}},
+        {"import_path": "another:app"},
+        {"deployments": [{"name": "Api", "num_replicas": 1}, {"name": "Engine", "num_replicas": 2}]},
+        {"deployments": []},
+    ],
+)
+def test_what_an_older_release_does_is_not_this_ones(older: dict[str, Any]) -> None:
+    for status in ("RUNNING", "DEPLOY_FAILED"):
+        world = World()
+        deployed(world).update(status=status, deployed_app_config=APPLICATION | older)
+        result = run(world, SOON)
+        assert result.code == 1
+        assert "waiting for Ray Serve to take up this release" in result.last_words
+
+
+def test_a_release_that_cannot_start_fails_at_once_and_its_sentence_stands_alone() -> None:
     world = World()
-    assert world.application is not None
-    world.application |= {"status": "DEPLOY_FAILED", "deployed_app_config": EXPECTED | {"args": {"slots": 4}}}
-    result = run(world, TIMEOUT_S="0.3")
-    assert result.returncode == 1
-    assert "waiting for Ray Serve to take up this release" in last_line(result)
+    traceback = (
+        "The deployment failed to start 3 times in a row. See controller logs for details. Error:\n"
+        "\x1b[36mray::ServeReplica:chat:Engine.initialize_and_get_metadata()\x1b[39m (pid=7, ip=10.0.0.1)\n"
+        '  File "/app/engine.py", line 7, in build\n'
+        "    raise ModelError(sentence)\n"
+        "serve_apps.model_files.ModelError: model 'x': no such directory; name one of the image"
+    )
+    deployed(world).update(
+        status="DEPLOY_FAILED",
+        message="Failed to update the deployments ['Engine'].",
+        deployments={
+            "Api": deployment(1, "RUNNING"),
+            "Engine": deployment(1, status="DEPLOY_FAILED", message=traceback),
+        },
+    )
+    result = run(world)
+    assert result.code == 1
+    sentence = "chat release r2: Engine: ModelError: model 'x': no such directory; name one of the image"
+    assert result.last_words == sentence
+    assert result.printed.splitlines()[-1] == sentence
+    assert 'File "/app/engine.py", line 7' in result.printed
 
 
-def test_a_missing_node_is_named() -> None:
+def test_what_two_deployments_say_is_said_once() -> None:
     world = World()
-    world.application = None
-    world.ray_service["status"]["pendingServiceStatus"] = {"rayClusterName": "chat-fghij"}
-    world.pods = [
-        {
-            "metadata": {"name": "worker-1"},
-            "status": {
-                "conditions": [
-                    {
-                        "type": "PodScheduled",
-                        "status": "False",
-                        "reason": "Unschedulable",
-                        "message": "0/3 nodes are available: 3 Insufficient aws.amazon.com/neuron",
-                    }
-                ]
-            },
-        },
-        {
-            "metadata": {"name": "worker-2"},
-            "status": {
-                "containerStatuses": [
-                    {"state": {"waiting": {"reason": "ImagePullBackOff", "message": "no such image"}}}
-                ]
-            },
-        },
-    ]
-    # A Ray head that does not answer, as while its pod waits for a node.
-    result = run(world, TIMEOUT_S="0.3", DASHBOARD_URL="http://127.0.0.1:9")
-    assert result.returncode == 1
-    assert "pod worker-1 cannot be scheduled: 0/3 nodes are available" in last_line(result)
-    assert "pod worker-2: ImagePullBackOff: no such image" in last_line(result)
+    failed = {name: deployment(1, status="DEPLOY_FAILED", message="No model.") for name in ("Engine", "Api")}
+    deployed(world).update(status="DEPLOY_FAILED", deployments=failed)
+    assert run(world).last_words == "chat release r2: Api, Engine: No model."
+
+
+def test_a_builder_that_fails_is_told_as_well() -> None:
+    world = World()
+    report = (
+        "Deploying app 'chat' failed with exception:\n"
+        "Traceback (most recent call last):\n"
+        '  File "/ray/serve.py", line 1, in build\n'
+        "    import_attr(path)\n"
+        "ModuleNotFoundError: No module named 'my_app'\n"
+    )
+    deployed(world).update(status="DEPLOY_FAILED", message=report, deployments={})
+    assert run(world).last_words == "chat release r2: ModuleNotFoundError: No module named 'my_app'"
 
 
 def test_a_spec_that_kuberay_refuses_fails_at_once() -> None:
@@ -237,8 +197,8 @@ def test_a_spec_that_kuberay_refuses_fails_at_once() -> None:
         {"type": "Ready", "reason": "ValidationFailed", "message": "maxReplicas below minReplicas"}
     ]
     result = run(world)
-    assert result.returncode == 1
-    assert "KubeRay gave up: ValidationFailed: maxReplicas below minReplicas" in last_line(result)
+    assert result.code == 1
+    assert "KubeRay gave up: ValidationFailed: maxReplicas below minReplicas" in result.last_words
 
 
 @pytest.mark.parametrize(
@@ -246,38 +206,76 @@ def test_a_spec_that_kuberay_refuses_fails_at_once() -> None:
     [
         ((500, {"error": {"message": "engine broke"}}), "HTTP 500"),
         ((200, {"usage": {"completion_tokens": 0}}), "holds no token"),
+        ((200, {"usage": "many", "data": [7, {}]}), "holds no token"),
         ((200, ["not", "an", "object"]), "not a JSON object"),
     ],
 )
 def test_a_release_without_an_answer_does_not_pass(completion: Answer, reason: str) -> None:
     world = World()
     world.completion = completion
-    result = run(world, TIMEOUT_S="0.3")
-    assert result.returncode == 1
-    assert reason in last_line(result)
+    result = run(world, SOON)
+    assert result.code == 1
+    assert reason in result.last_words
+
+
+@pytest.mark.parametrize(
+    "garbage",
+    [
+        b"",
+        b"this is no HTTP\r\n",
+        b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n{",
+        b"HTTP/1.1 500 No\r\nContent-Length: 100\r\n\r\nha",
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\n{",
+        b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\n\xff\xfe{}",
+        b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n[]",
+    ],
+    ids=["closed", "no HTTP", "cut", "cut error", "cut chunk", "no UTF-8", "no object"],
+)
+def test_a_broken_answer_is_asked_for_again(garbage: bytes) -> None:
+    world = World()
+    paths = (RAY_SERVICE, DASHBOARD, "/health", COMPLETIONS, JOBS, f"{KUBERNETES}/pods")
+    world.garbage = {path: [garbage] for path in paths}
+    result = run(world)
+    assert result.code == 0, result.printed
+    assert not any(world.garbage.values())
 
 
 def test_an_application_without_our_api_is_checked_by_serves_status() -> None:
     world = World()
     world.health = (404, {})
-    result = run(world, MODEL="")
-    assert result.returncode == 0, result.stderr
-    assert "chat is RUNNING" in result.stdout
+    result = run(world, {"model": ""})
+    assert result.code == 0, result.printed
+    assert "chat is RUNNING" in result.printed
     assert world.questions == []
 
 
-@pytest.mark.parametrize(
-    ("expected", "deployed", "same"),
-    [
-        ({"a": 1}, {"a": 1, "b": 2}, True),
-        ({"a": {"b": [1]}}, {"a": {"b": [1], "c": 0}}, True),
-        ({"a": {}}, {}, True),
-        ({"a": 1}, {"a": 2}, False),
-        ({"a": 1}, None, False),
-        ({"a": {"b": [1]}}, {"a": {"b": [1, 2]}}, False),
-    ],
-)
-def test_deployed_settings_match_if_all_expected_ones_are_there(
-    expected: Any, deployed: Any, same: bool
-) -> None:
-    assert script.matches(expected, deployed) is same
+def test_checks_that_an_interrupted_run_left_behind_are_removed_and_later_ones_are_not() -> None:
+    world = World()
+    world.jobs = [
+        job("chat-check-0", "2026-11-28T09:00:00Z"),
+        job("chat-check-1", "2026-11-28T10:00:00Z"),
+        job("chat-check-2", "2026-11-28T10:00:00Z"),
+        job("chat-check-3", "2026-11-28T10:00:01Z"),
+    ]
+    result = run(world)
+    assert result.code == 0, result.printed
+    assert sorted(world.deleted) == ["chat-check-0", "chat-check-1"]
+
+
+@pytest.mark.parametrize("refused", [JOBS, f"{KUBERNETES}/pods", f"{JOBS}/chat-check-1"])
+def test_a_right_that_is_missing_hides_nothing_else(refused: str) -> None:
+    world = World()
+    world.jobs.append(job("chat-check-1", "2026-11-28T09:00:00Z"))
+    world.forbidden = {refused}
+    polls = iter(range(100))
+    world.health = (200, {"release": "r1"})
+    world.on_poll = lambda: setattr(world, "health", (200, {"release": "r2"})) if next(polls) == 2 else None
+    result = run(world)
+    assert result.code == 0, result.printed
+
+
+def test_a_termination_message_that_cannot_be_left_leaves_the_log() -> None:
+    world = World()
+    result = run(world, SOON | {"model": "smol", "release": "r3"}, TERMINATION_LOG="/proc/nowhere")
+    assert result.code == 1
+    assert "chat release r3: not ready after 0 s: the service still answers as release r2" in result.printed

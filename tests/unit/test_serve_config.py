@@ -144,6 +144,18 @@ def test_code_from_a_bucket_is_the_working_directory() -> None:
     assert application["runtime_env"] == {"working_dir": url}
 
 
+@pytest.mark.parametrize(
+    ("count", "expected"),
+    [(1, {"max_surge_percent": 100}), (2, {"max_replicas_per_node": 1})],
+)
+def test_a_single_api_stays_until_the_next_one_answers_and_two_sit_apart(
+    count: int, expected: dict[str, int]
+) -> None:
+    api = deployment(serve_config(CPU, replicas={"min": count, "max": count}), "Api")
+    keys = ("max_surge_percent", "max_replicas_per_node")
+    assert {key: api[key] for key in keys if key in api} == expected
+
+
 def test_the_release_stands_in_the_ingress_only() -> None:
     made = plan(CPU)
     config = yaml.safe_load(made.spec["serveConfigV2"])

@@ -24,6 +24,7 @@ def test_every_deployment_has_a_replica_on_each_worker(base: dict[str, object]) 
     for deployment in spared["applications"][0]["deployments"]:
         assert deployment["num_replicas"] == 2
         assert deployment["max_replicas_per_node"] == 1
+        assert deployment["max_surge_percent"] == 0  # there is no third place
         assert "autoscaling_config" not in deployment
     assert spared["http_options"]["host"] == "127.0.0.1"
     assert spared["http_options"]["port"] == 8123

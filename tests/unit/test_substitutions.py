@@ -15,7 +15,7 @@ from offline.local.local_service import RAY_SERVICE_TYPE, LocalService, from_cus
 from offline.local.preparation import pick_service
 from offline.local.substitutions import LOCAL_MODEL, ModelLimits, Substitution, adapt, share_one_machine
 from serve_apps.model_tiny import TINY_STABLE_DIFFUSION
-from tests.unit.plans import CPU, HEADS_OWN, NEURON, OWN, SECRETS, plan
+from tests.unit.plans import CPU, HEADS_OWN, NEURON, OWN, SECRETS, WORKERS_OWN, plan
 from workloads.ray_cluster import DATA_PLANES
 from workloads.service_plan import plan_service
 
@@ -66,7 +66,7 @@ def test_the_worker_has_the_cpus_of_the_pod_and_its_neuron_cores() -> None:
     worker = service(NEURON).worker
     assert worker.cpus == 95  # 95690 - 700 millicores of an inf2.24xlarge, rounded up as KubeRay does
     assert worker.resources == {"neuron_cores": 12}
-    assert worker.env["RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S"] == "360"
+    assert worker.env["RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S"] == "317"
     assert "HF_TOKEN" not in worker.env  # from a Kubernetes secret, which does not exist here
 
 
@@ -270,6 +270,6 @@ def test_a_stack_without_a_service_is_refused() -> None:
 def test_haproxy_needs_a_machine_for_each_node(data_plane: str, replaced: int) -> None:
     local, found = share_one_machine(service(CPU, dataPlane=data_plane))
     assert [substitution.what for substitution in found] == ["data plane"] * replaced
-    for env, own in ((local.head_env, HEADS_OWN), (local.worker.env, {})):
+    for env, own in ((local.head_env, HEADS_OWN), (local.worker.env, WORKERS_OWN)):
         modes = {key: value for key, value in env.items() if key.startswith("RAY_SERVE_")}
         assert modes == DATA_PLANES["throughput" if replaced else data_plane] | own

@@ -108,8 +108,13 @@ def test_the_cli_is_the_sdks_version() -> None:
     pins = dict(
         line.split("==") for line in (ROOT / "requirements.txt").read_text().splitlines() if "==" in line
     )
-    (step,) = [step for step in read(ACTIONS[0])["runs"]["steps"] if "pulumi/actions" in step.get("uses", "")]
-    assert step["with"]["pulumi-version"] == pins["pulumi"]
+    steps = [step for path in ACTIONS for step in read(path)["runs"]["steps"]]
+    steps += [
+        step for path in WORKFLOWS for job in read(path)["jobs"].values() for step in job.get("steps", [])
+    ]
+    installed = [step["with"]["pulumi-version"] for step in steps if "pulumi/actions" in step.get("uses", "")]
+    assert installed
+    assert set(installed) == {pins["pulumi"]}
 
 
 def test_the_documented_policies_are_policies() -> None:

@@ -8,16 +8,19 @@ import shutil
 import stat
 import subprocess
 import sys
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.api_server import api_server
 from tests.graph.stacks import CHECKOUT, copy_of_the_checkout
 
 PACKAGES = ("aws", "eks", "kubernetes", "docker-build")
 STAND_IN = Path(__file__).with_name("stand_in_provider.py")
+ENCRYPTION_KEYS = ("encryptionsalt:", "encryptedkey:", "secretsprovider:")
 # An update of 150 resources takes seconds; a CLI that waits for an answer would wait for ever.
 COMMAND_TIMEOUT_S = 300
 
@@ -57,18 +60,26 @@ class Cli:
 
 
 @pytest.fixture(scope="module")
-def cli(tmp_path_factory: pytest.TempPathFactory) -> Cli:
+def cli(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cli]:
     if shutil.which("pulumi") is None:
         pytest.skip("the Pulumi CLI is not on PATH")
     directory = tmp_path_factory.mktemp("cli")
     project = copy_of_the_checkout(directory / "project")
+    for stack_file in project.glob("Pulumi.*.yaml"):
+        forget_encryption(stack_file)
     (project / ".venv").symlink_to(CHECKOUT / ".venv")
     plugins = directory / "bin"
     plugins.mkdir()
     for package in PACKAGES:
         script(plugins / f"pulumi-resource-{package}", f'exec {sys.executable} {STAND_IN} "$@"')
     script(plugins / "aws", "exit 1")
-    environment = os.environ | {
+    with api_server() as cluster:
+        environment = environment_of(directory, plugins, cluster.write_kubeconfig(directory / "kubeconfig"))
+        yield Cli(project, environment, Path(environment["OPERATIONS_LOG"]))
+
+
+def environment_of(directory: Path, plugins: Path, kubeconfig: Path) -> dict[str, str]:
+    return os.environ | {
         "PATH": f"{plugins}:{os.environ['PATH']}",
         "PYTHONPATH": str(CHECKOUT),
         "OPERATIONS_LOG": str(directory / "operations.jsonl"),
@@ -78,8 +89,14 @@ def cli(tmp_path_factory: pytest.TempPathFactory) -> Cli:
         "PULUMI_DISABLE_AUTOMATIC_PLUGIN_ACQUISITION": "true",
         "PULUMI_SKIP_UPDATE_CHECK": "true",
         "DOCKER_HOST": "unix:///none",
+        "KUBECONFIG": str(kubeconfig),
     }
-    return Cli(project, environment, Path(environment["OPERATIONS_LOG"]))
+
+
+def forget_encryption(stack_file: Path) -> None:
+    """Drop what `pulumi stack init` wrote for a stack of the checkout, whose passphrase is not the tests'."""
+    lines = stack_file.read_text().splitlines(keepends=True)
+    stack_file.write_text("".join(line for line in lines if not line.startswith(ENCRYPTION_KEYS)))
 
 
 def script(path: Path, command: str) -> None:

@@ -62,7 +62,8 @@ CLUSTER_OUTPUTS: dict[str, Any] = {
     "clusterSecurityGroupId": "sg-cluster",
     "clusterSecurityGroup": "sg-cluster",
     "kubeconfig": {"apiVersion": "v1", "kind": "Config"},
-    "kubeconfigJson": "{}",
+    # Of the server that stands in for the cluster, which the program's hooks ask.
+    "kubeconfigJson": Path(os.environ["KUBECONFIG"]).read_text(encoding="utf-8"),
 }
 # What the program takes from a resource once it exists, besides what follows from its inputs.
 OUTPUTS: dict[str, dict[str, Any]] = {

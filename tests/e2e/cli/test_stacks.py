@@ -99,8 +99,10 @@ def test_a_model_argument_changes_the_service_and_its_check_alone(cli: Cli, up: 
     finally:
         path.write_text(before)
     assert sorted(operations_by_label(operations)) == [
-        ("create", "Job mistral-7b-release-check"),
-        ("delete", "Job mistral-7b-release-check"),
+        ("create", "ConfigMap mistral-7b-check"),
+        ("create", "Job mistral-7b-check"),
+        ("delete", "ConfigMap mistral-7b-check"),
+        ("delete", "Job mistral-7b-check"),
         ("update", "RayService mistral-7b"),
     ]
     cli.run("up", "--yes", "--stack", "dev")
