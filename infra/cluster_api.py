@@ -19,8 +19,8 @@ from kubernetes import client, config
 from kubernetes.client.exceptions import ApiException
 from kubernetes.config.config_exception import ConfigException
 
-# To connect, and to answer. A server that is there answers in milliseconds; one that hangs is not waited for.
-_TIMEOUTS_S = (5, 10)
+# To connect, and to answer. A server that is there answers in milliseconds, and a busy one within seconds.
+_TIMEOUTS_S = (5, 30)
 _NOT_FOUND = 404
 _ANOTHER = "or choose another context: `pulumi config set kubeconfigContext NAME`"
 _REFUSED = {
