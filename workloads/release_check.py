@@ -125,15 +125,17 @@ class ReleaseCheck(pulumi.ComponentResource):
 
     def _config_map(self) -> k8s.core.v1.ConfigMap:
         script = {_key(path): text for path, text in script_files().items()}
-        # Another store is another Ray cluster for the same release. The check has to see that one, too,
-        # before Pulumi takes the old store away from the old one.
-        address = pulumi.Output.from_input(self._args.store_address or "")
-        expected = address.apply(lambda store: json.dumps(expectations(self._args.plan, store), indent=2))
         return k8s.core.v1.ConfigMap(
             self._drawn_name,
             metadata={"namespace": self._args.namespace},
             immutable=True,
-            data={**script, _EXPECTED: expected},
+            data={
+                **script,
+                _EXPECTED: json.dumps(expectations(self._args.plan), indent=2),
+                # Another store is another Ray cluster for the same release. The check has to see that one,
+                # too, before Pulumi takes the old store away from the old one.
+                "store-address": self._args.store_address or "",
+            },
             opts=pulumi.ResourceOptions(parent=self),
         )
 
@@ -204,13 +206,12 @@ class ReleaseCheck(pulumi.ComponentResource):
         ]
 
 
-def expectations(plan: ServicePlan, store_address: str) -> dict[str, Any]:
+def expectations(plan: ServicePlan) -> dict[str, Any]:
     """What the script holds a service against: all that is to be in force when it succeeds."""
     application = plan.application
     return {
         "service": plan.name,
         "release": plan.release,
-        "store_address": store_address,
         # As Ray has to report it, deployments and their replicas included.
         "application": application,
         "app": plan.service.app,

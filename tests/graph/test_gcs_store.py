@@ -23,7 +23,6 @@ RULE = "aws:vpc/securityGroupIngressRule:SecurityGroupIngressRule"
 SECRET = "kubernetes:core/v1:Secret"
 NAMESPACE = "kubernetes:core/v1:Namespace"
 RAY_SERVICE = "kubernetes:ray.io/v1:RayService"
-JOB = "kubernetes:batch/v1:Job"
 
 # A stack in small: the store of KIND, and one service that keeps its head's state in it.
 PROGRAM = f"""
@@ -52,7 +51,7 @@ PROGRAM = f"""
                                "auth": "none"}}}},
         **(aws_only if config.kind == "elasticache" else {{}}),
     }})
-    on_cluster = pulumi.ResourceOptions(providers=[existing_cluster(None)])
+    on_cluster = existing_cluster(None)
     if config.kind == "elasticache":
         vpc = aws.ec2.Vpc("vpc", cidr_block="10.0.0.0/16")
         subnets = [aws.ec2.Subnet(f"private-{{i}}", vpc_id=vpc.id, cidr_block=f"10.0.{{i}}.0/24")
@@ -250,7 +249,7 @@ def test_the_store_outlives_the_last_pod_of_the_service(graphs: Graphs, store: s
         [graph.one(GROUP), graph.one(RULE)]
         if store == ELASTICACHE
         else [
-            graph.one("kubernetes:apps/v1:Deployment"),
+            graph.one("kubernetes:apps/v1:Deployment", "gcs-store"),
             graph.one("kubernetes:core/v1:Service"),
             graph.one("kubernetes:networking.k8s.io/v1:NetworkPolicy", "gcs-store"),
         ]
@@ -263,9 +262,9 @@ def test_the_store_outlives_the_last_pod_of_the_service(graphs: Graphs, store: s
 
 @pytest.mark.parametrize("store", [ELASTICACHE, IN_CLUSTER])
 def test_another_store_is_checked_like_a_release(graphs: Graphs, store: str) -> None:
-    template = graphs(store).one(JOB).inputs["spec"]["template"]
+    check = graphs(store).one("kubernetes:core/v1:ConfigMap", "chat-check").inputs["data"]
     address = ray_cluster(graphs(store))["gcsFaultToleranceOptions"]["redisAddress"]
-    assert template["metadata"]["annotations"] == {"neuron-serve/gcs-store": address}
+    assert check["store-address"] == address
 
 
 @pytest.mark.parametrize("store", [ELASTICACHE, IN_CLUSTER])
@@ -278,7 +277,7 @@ def test_the_pod_in_the_cluster_is_reached_by_ray_pods_of_services_only(graphs: 
     policy = (
         graphs(IN_CLUSTER).one("kubernetes:networking.k8s.io/v1:NetworkPolicy", "gcs-store").inputs["spec"]
     )
-    template = graphs(IN_CLUSTER).one("kubernetes:apps/v1:Deployment").inputs["spec"]["template"]
+    template = graphs(IN_CLUSTER).one("kubernetes:apps/v1:Deployment", "gcs-store").inputs["spec"]["template"]
     assert policy["podSelector"]["matchLabels"].items() <= template["metadata"]["labels"].items()
     assert policy["policyTypes"] == ["Ingress", "Egress"]
     assert "egress" not in policy
@@ -302,7 +301,7 @@ def test_the_pod_in_the_cluster_is_reached_by_ray_pods_of_services_only(graphs: 
 
 def test_the_pod_in_the_cluster_has_a_password_and_no_rights(graphs: Graphs) -> None:
     graph = graphs(IN_CLUSTER)
-    spec = graph.one("kubernetes:apps/v1:Deployment").inputs["spec"]
+    spec = graph.one("kubernetes:apps/v1:Deployment", "gcs-store").inputs["spec"]
     pod = spec["template"]["spec"]
     (container,) = pod["containers"]
     secret = graph.one(SECRET, "gcs-store")
@@ -310,7 +309,9 @@ def test_the_pod_in_the_cluster_has_a_password_and_no_rights(graphs: Graphs) -> 
     reference = container["env"][0]["valueFrom"]["secretKeyRef"]
     assert reference["key"] == "password"
     assert reference["name"].startswith("gcs-store-")
-    assert graph.one("kubernetes:apps/v1:Deployment").property_dependencies["spec"] == [secret.urn]
+    assert graph.one("kubernetes:apps/v1:Deployment", "gcs-store").property_dependencies["spec"] == [
+        secret.urn
+    ]
     assert pod["automountServiceAccountToken"] is False
     assert container["securityContext"]["runAsNonRoot"] is True
     assert container["securityContext"]["readOnlyRootFilesystem"] is True
@@ -320,7 +321,9 @@ def test_the_pod_in_the_cluster_has_a_password_and_no_rights(graphs: Graphs) -> 
 def test_the_pod_in_the_cluster_is_found_by_its_service(graphs: Graphs) -> None:
     graph = graphs(IN_CLUSTER)
     service = graph.one("kubernetes:core/v1:Service").inputs
-    labels = graph.one("kubernetes:apps/v1:Deployment").inputs["spec"]["template"]["metadata"]["labels"]
+    labels = graph.one("kubernetes:apps/v1:Deployment", "gcs-store").inputs["spec"]["template"]["metadata"][
+        "labels"
+    ]
     assert service["spec"]["selector"] == labels
     host = f"{service['metadata']['name']}.{service['metadata']['namespace']}.svc.cluster.local"
     assert ray_cluster(graph)["gcsFaultToleranceOptions"]["redisAddress"] == f"redis://{host}:6379"

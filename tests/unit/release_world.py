@@ -28,7 +28,6 @@ APPLICATION = {
 EXPECTED = {
     "service": "chat",
     "release": "r2",
-    "store_address": "",
     "application": APPLICATION,
     "app": "llm",
     "model": "smol",
