@@ -47,7 +47,7 @@ def before_create(reach: Reach) -> Callable[[pulumi.ResourceHookArgs], Awaitable
         metadata = inputs["metadata"]
         if inputs["kind"] == "Job" and not pulumi.runtime.is_dry_run():
             await image_gate.wait_for_image(api, metadata["namespace"], inputs["spec"])
-        if metadata.get("annotations", {}).get(_AUTONAMED) == "true":
+        if "name" not in metadata or metadata.get("annotations", {}).get(_AUTONAMED) == "true":
             return
         await _make_way(api, inputs)
         await _check_schema(api, inputs)

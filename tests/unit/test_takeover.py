@@ -150,6 +150,7 @@ def test_an_object_that_somebody_else_made_is_refused_with_who_it_was(server: Ap
 
 def test_nothing_is_asked_about_a_name_that_the_provider_chose(server: ApiServer) -> None:
     create(server, secret(**{"pulumi.com/autonamed": "true"}))
+    create(server, {"apiVersion": "v1", "kind": "Secret", "metadata": {"namespace": "chat"}})
     assert server.asked == []
 
 
