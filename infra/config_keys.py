@@ -9,9 +9,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
-from pydantic import BaseModel
+if TYPE_CHECKING:
+    # Offline commands name values with the words of `config_phrases`, and need no model for that.
+    from pydantic import BaseModel
 
 Schema = Mapping[str, Any]
 Location = Sequence[int | str]

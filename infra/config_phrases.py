@@ -141,7 +141,7 @@ def _range(schema: Schema) -> str:
         return f"{step} above {above:g}" + (f" and up to {high:g}" if high is not None else "")
     if low is not None:
         return f"{step} from {low:g} to {high:g}" if high is not None else f"{step} of {low:g} or more"
-    return step
+    return f"{step} of {high:g} or less" if high is not None else step
 
 
 def _length(schema: Schema) -> str:

@@ -42,10 +42,10 @@ async def wait_for_image(
     image: str = job["template"]["spec"]["containers"][0]["image"]
     began, failing_since, missing_since = clock(), None, None
     while True:
-        listed = await asyncio.to_thread(api.get, f"/api/v1/namespaces/{namespace}/pods") or {}
-        statuses = _of_image(listed.get("items") or [], image)
+        pods = await asyncio.to_thread(_pods, api, namespace)
+        statuses = _of_image(pods or [], image)
         now = clock()
-        patience_s = job["activeDeadlineSeconds"] if statuses else _NO_PODS_S
+        patience_s = _NO_PODS_S if pods is not None and not statuses else job["activeDeadlineSeconds"]
         if any(_has_started(status) for _, status in statuses) or now - began > patience_s:
             return
         failures = [(pod, *waiting_for(status)) for pod, status in statuses]
@@ -57,6 +57,14 @@ async def wait_for_image(
             pod, reason, message = max(failures, key=lambda failure: is_missing(*failure[1:]))
             raise ClusterError(f"pod {pod} of namespace {namespace}: {reason}: {message}; {WAY_OUT}")
         await asyncio.sleep(poll_s)
+
+
+def _pods(api: ClusterApi, namespace: str) -> list[dict[str, Any]] | None:
+    """The pods of a namespace; None while the API server does not answer, which ends no roll-out."""
+    try:
+        return (api.get(f"/api/v1/namespaces/{namespace}/pods") or {}).get("items") or []
+    except ClusterError:
+        return None
 
 
 def _of_image(pods: list[dict[str, Any]], image: str) -> list[tuple[str, Mapping[str, Any]]]:

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
+from infra.config_phrases import shown
 from offline.errors import OfflineError
 from offline.stack_yaml import load_yaml
 
@@ -109,7 +110,7 @@ def _mapping(value: Any, path: Path, key: str | None = None) -> dict[str, Any]:
         return {}
     if not isinstance(value, dict):
         where = f"{path.name}: {key}" if key else path.name
-        raise OfflineError(f"{where} holds {_shown(value)}; it must be a mapping of keys to values")
+        raise OfflineError(f"{where} holds {shown(value)}; it must be a mapping of keys to values")
     return {str(name): entry for name, entry in cast("dict[Any, Any]", value).items()}
 
 
@@ -153,7 +154,7 @@ def _wrong(key: str, declaration: Mapping[str, Any], value: Any) -> Iterator[str
             f"`pulumi config set --secret {key}`"
         )
     elif "type" in declaration and not _is_secure(value) and not _has_type(value, declaration):
-        yield f"{_shown(value)} is not of the type {_type_name(declaration)}, which {PROJECT_FILE} declares"
+        yield f"{shown(value)} is not of the type {_type_name(declaration)}, which {PROJECT_FILE} declares"
 
 
 def _has_type(value: Any, declaration: Mapping[str, Any]) -> bool:
@@ -227,8 +228,3 @@ def _without_ciphertext(key: str, value: Any) -> Any:
     if isinstance(value, list):
         return [_without_ciphertext(key, entry) for entry in cast("list[Any]", value)]
     return value
-
-
-def _shown(value: Any) -> str:
-    text = json.dumps(value, default=str)
-    return text if len(text) <= 80 else f"{text[:79]}…"

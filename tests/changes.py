@@ -44,14 +44,16 @@ def put(spec: Any, path: Path, value: Any) -> Any:
 
 
 def other(value: Any) -> Any:
-    """A value that is not the same, of the same type."""
+    """A value that is not the same, of the same type; for none at all a number."""
+    if value is None:
+        return 7
     if isinstance(value, bool):
         return not value
     if isinstance(value, int | float):
         return _OTHERS.get(value, value + 1)
     if isinstance(value, str):
         return _OTHERS.get(value, f"{value}x")
-    return [*value, "x"] if isinstance(value, list) else {**(value or {}), "x": "x"}
+    return [*value, "x"] if isinstance(value, list) else {**value, "x": "x"}
 
 
 def written(path: Path) -> str:

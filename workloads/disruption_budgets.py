@@ -37,11 +37,15 @@ _NAME = "disruption-budgets"
 
 @dataclass(frozen=True)
 class DisruptionBudgetsArgs:
-    """The keeper starts after the RayService and is gone before it."""
+    """The keeper starts after the release check and is gone before it.
+
+    It runs from the service's image, and Pulumi waits ten minutes for a Deployment whose image does not
+    exist. Until a release is in force, the keeper of the one before does its work.
+    """
 
     plan: ServicePlan
     namespace: pulumi.Input[str]
-    ray_service: pulumi.Resource
+    release_check: pulumi.Resource
 
 
 class DisruptionBudgets(pulumi.ComponentResource):
@@ -113,7 +117,7 @@ class DisruptionBudgets(pulumi.ComponentResource):
                 "selector": {"match_labels": DISRUPTION_BUDGETS},
                 "template": {"metadata": {"labels": DISRUPTION_BUDGETS}, "spec": _pod(args, account, script)},
             },
-            opts=self._own(args.ray_service, binding),
+            opts=self._own(args.release_check, binding),
         )
 
 

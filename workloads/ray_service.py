@@ -67,8 +67,8 @@ class RayService(pulumi.ComponentResource):
     - Precompile, where the stack file asks for it
     - ReleaseCheck, which says what is to be in force
     - RayService (`ray.io/v1`)
-    - DisruptionBudgets
     - the Job of the ReleaseCheck, which sees to it that it is
+    - DisruptionBudgets
     """
 
     url: pulumi.Output[str]
@@ -94,10 +94,9 @@ class RayService(pulumi.ComponentResource):
         )
         custom_resource = self._custom_resource(args, namespace, [*needed, check.expected])
         DisruptionBudgets(
-            DisruptionBudgetsArgs(args.plan, namespace.metadata.name, custom_resource),
+            DisruptionBudgetsArgs(args.plan, namespace.metadata.name, check.run_after(custom_resource)),
             opts=pulumi.ResourceOptions(parent=self),
         )
-        check.run_after(custom_resource)
         suffix = "/v1" if isinstance(args.plan.service, ModelService) else ""
         self.release = args.plan.release
         self.url = namespace.metadata.name.apply(

@@ -64,11 +64,11 @@ class ReleaseCheck(pulumi.ComponentResource):
         """What the RayService depends on."""
         self.register_outputs({})
 
-    def run_after(self, ray_service: pulumi.Resource) -> None:
-        """Make the Job, which waits for what the RayService brings."""
+    def run_after(self, ray_service: pulumi.Resource) -> k8s.batch.v1.Job:
+        """The Job, which waits for what the RayService brings."""
         timeout_s = self._args.plan.service.start_timeout_seconds
         wait_s = timeout_s + _JOB_MARGIN_S + _PULUMI_MARGIN_S
-        k8s.batch.v1.Job(
+        return k8s.batch.v1.Job(
             self._drawn_name,
             metadata={
                 "namespace": self._args.namespace,

@@ -173,11 +173,12 @@ def _engine_deployment(service: ModelService, placement: Placement) -> dict[str,
         actor_options["resources"] = {"neuron_cores": placement.replica_neuron_cores}
     if placement.replica_gpus:
         actor_options["num_gpus"] = placement.replica_gpus
-    spread = {"max_replicas_per_node": placement.replicas_per_worker} if service.ha else {}
     return {
         "name": ENGINE_DEPLOYMENT,
         **_scale(service),
-        **spread,
+        # Ray counts CPUs and cores, and not memory: another replica would be put beside those that a worker
+        # was made for as soon as it has a CPU left.
+        "max_replicas_per_node": placement.replicas_per_worker,
         **_engine_bounds(service, placement),
         "health_check_period_s": _HEALTH_CHECK_PERIOD_S,
         "health_check_timeout_s": _HEALTH_CHECK_TIMEOUT_S,

@@ -21,7 +21,13 @@ from offline.ha.store import PRIMARY, REPLICA, Store
 from offline.local.errors import LocalRunError
 from offline.local.local_service import LocalService
 from offline.local.ports import free_ports
-from offline.local.processes import Command, ManagedProcess, kill_sessions, session_members
+from offline.local.processes import (
+    LIVENESS_PERIOD_S,
+    Command,
+    ManagedProcess,
+    kill_sessions,
+    session_members,
+)
 from offline.local.ray_cluster import HEAD, RayCluster
 from offline.local.serve_api import RayApi, ServeStatus
 from offline.local.state import keep_ray_logs
@@ -71,6 +77,7 @@ class HaCluster:
         self.store = self._ray.store = Store(directory / "redis", hosts.gateway) if store else None
         self._parts: dict[str, ManagedProcess] = {}
         self._kept_down: set[str] = set()
+        self._next_look = 0.0
 
     @property
     def url(self) -> str:
@@ -167,8 +174,11 @@ class HaCluster:
 
     def revive(self) -> None:
         """Start again what has ended by itself, as Kubernetes does; what was killed here stays down."""
+        looks = time.monotonic() > self._next_look
+        if looks:
+            self._next_look = time.monotonic() + LIVENESS_PERIOD_S
         for name, part in list(self._parts.items()):
-            if (not part.running or part.lost()) and name not in self._kept_down:
+            if name not in self._kept_down and (not part.running or (looks and part.lost())):
                 part.kill()  # what it had started
                 self.start(name)
 

@@ -59,8 +59,8 @@ def _add_run_options(parser: argparse.ArgumentParser) -> None:
 def _add_hurt_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("part", choices=["head", "worker-1", "worker-2", "redis"], help="what is hurt")
     ways = parser.add_mutually_exclusive_group()
-    ways.add_argument("--pause", action="store_true", help="stop its processes for a while instead")
-    ways.add_argument("--drain", action="store_true", help="send it SIGTERM first, as Kubernetes does")
+    ways.add_argument("--pause", action="store_true", help="pause it for a while instead of killing it")
+    ways.add_argument("--drain", action="store_true", help="let it end its requests first")
     parser.add_argument(
         "--seconds",
         type=float,

@@ -19,6 +19,8 @@ import psutil
 
 _KILL_TIMEOUT_S = 15.0
 _POLL_S = 0.05
+# How often to look whether a program has lost a vital process: as often as the liveness probe of a pod.
+LIVENESS_PERIOD_S = 5.0
 # The start time of a process is counted from the boot time, which moves a little when the clock is set.
 _CLOCK_TOLERANCE_S = 10.0
 

@@ -17,14 +17,12 @@ from pathlib import Path
 from types import FrameType, TracebackType
 
 from offline.local.errors import LocalRunError
-from offline.local.processes import Command, ManagedProcess
+from offline.local.processes import LIVENESS_PERIOD_S, Command, ManagedProcess
 from offline.local.report import Progress
 from offline.local.state import RunState, StateDirectory
 
 _POLL_S = 0.2
 _TICK_S = 0.5
-# As often as the liveness probe of a pod looks.
-_LIVENESS_PERIOD_S = 5.0
 # How often one process may die within the window before the run gives up.
 _MAX_RESTARTS = 5
 _RESTART_WINDOW_S = 300
@@ -122,7 +120,7 @@ class Supervisor:
         while True:
             if self._guard.poll() is not None:
                 self._start_guard()
-            if time.monotonic() - looked > _LIVENESS_PERIOD_S:
+            if time.monotonic() - looked > LIVENESS_PERIOD_S:
                 self._kill_the_hollow()
                 looked = time.monotonic()
             for name, process in list(self._services.items()):

@@ -50,7 +50,7 @@ def namespace(kubernetes: Kubernetes, labels: dict[str, str]) -> None:
 
 
 def sentence(done: Finished) -> str:
-    """The one error of a command that was refused; the engine's own have no way out, behind a semicolon."""
+    """The one error of a command that was refused; the engine's own have no way out behind a semicolon."""
     assert done.code != 0, done.output
     errors = {line.partition("error: ")[2] for line in done.output.splitlines()}
     (said,) = (error for error in errors if "; " in error)

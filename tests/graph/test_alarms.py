@@ -95,5 +95,5 @@ def test_a_store_alone_is_watched_alone() -> None:
     aws = stack_file("dev")["neuron-serve:aws"] | {"alarms": {"notify": ["oncall@example.com"]}}
     graph = evaluate("dev", config_overrides={"aws": aws})
     assert [alarm.name for alarm in graph.by_type(ALARM)] == ["alarms-store-failover"]
-    with pytest.raises(OfflineError, match=r"aws.alarms.notify has no effect"):
+    with pytest.raises(OfflineError, match=r"aws.alarms.notify: has no effect"):
         evaluate("dev", config_overrides={"aws": aws, "gcsStore": {"kind": "none"}})

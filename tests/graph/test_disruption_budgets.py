@@ -41,10 +41,11 @@ def test_the_keeper_may_read_ray_clusters_and_write_budgets_of_its_namespace() -
     assert binding.urn in dependencies(local())[keeper.urn]
 
 
-def test_the_keeper_starts_after_the_ray_service_and_is_gone_before_it() -> None:
+def test_the_keeper_starts_after_the_release_check_and_is_gone_before_the_ray_service() -> None:
     keeper, ray_service = local().one(DEPLOYMENT, NAME), local().one(RAY_SERVICE)
+    check = local().one("kubernetes:batch/v1:Job")
     order = {urn: number for number, wave in enumerate(delete_waves(local())) for urn in wave}
-    assert ray_service.urn in dependencies(local())[keeper.urn]
+    assert check.urn in dependencies(local())[keeper.urn]
     assert order[keeper.urn] < order[ray_service.urn]
 
 

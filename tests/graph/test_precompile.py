@@ -145,5 +145,5 @@ def test_the_pool_must_hold_the_node_that_compiles() -> None:
 
 
 def test_only_aws_has_a_place_for_the_graphs() -> None:
-    with pytest.raises(OfflineError, match=r"mistral-7b.precompile needs target 'aws'"):
+    with pytest.raises(OfflineError, match=r"mistral-7b.precompile: true needs target 'aws'"):
         evaluate("local", config_overrides=services(image="i:1", auth="none"))

@@ -78,6 +78,24 @@ def test_services_that_cannot_work_are_refused_all_at_once(project: Path) -> Non
         assert part in message, part
 
 
+def test_mistakes_in_the_file_are_told_all_at_once_and_in_its_own_words(project: Path) -> None:
+    message = refused(
+        project,
+        {"chat": {"slots": "8", "replicas": 3, "maxInputTokens": 64}, "other": {"app": "lmm"}},
+        nodePools=[{"name": "inf2", "instanceTypes": "inf2.8xlarge", "maxNeuronDevices": 3}],
+    )
+    assert message.splitlines() == [
+        "error: invalid configuration, nothing was changed:",
+        "  - aws.nodePools[0].instanceTypes: 'inf2.8xlarge' is text; write a list with one entry or more, "
+        "like ['inf2.8xlarge']",
+        "  - services.chat.replicas: 3 is a number; write a mapping, like {min: 1, max: 1}",
+        "  - services.chat.slots: '8' is text; write a whole number from 1 to 256, like 8, without quotes",
+        "  - services.chat.maxInputTokens: unknown key here; only app 'embeddings' has it",
+        "  - services.other.app: 'lmm' is not allowed; write one of 'bring-your-own', 'embeddings', 'llm' or "
+        "'stable-diffusion'",
+    ]
+
+
 @pytest.mark.parametrize(
     ("services", "aws", "parts"),
     [

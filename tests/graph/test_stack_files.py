@@ -90,7 +90,7 @@ def test_a_value_of_another_type_is_refused(tmp_path: Path, key: str, value: Any
 
 def test_a_default_of_another_type_is_refused(tmp_path: Path) -> None:
     declarations = "name: demo\nconfig: {size: {type: integer, default: many}}"
-    with pytest.raises(OfflineError, match='size: "many" is not of the type integer'):
+    with pytest.raises(OfflineError, match="size: 'many' is not of the type integer"):
         config(project(tmp_path, declarations=declarations))
 
 
@@ -164,7 +164,7 @@ config:
         ("config:\n  demo:size: 1\n  demo:size: 2", "line 3, column 3: the key 'demo:size' stands here"),
         ("config:\n  demo:map: {a: 1, a: 2}", "line 2, column 20: the key 'a' stands here"),
         ("config: [1]", "Pulumi.dev.yaml: config holds [1]; it must be a mapping"),
-        ("just text", 'Pulumi.dev.yaml holds "just text"; it must be a mapping'),
+        ("just text", "Pulumi.dev.yaml holds 'just text'; it must be a mapping"),
         ("a: !!python/object/apply:os.getcwd []", "Pulumi.dev.yaml, line 1"),
     ],
 )

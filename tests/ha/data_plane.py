@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import time
+from concurrent.futures import ThreadPoolExecutor
+
+import psutil
 
 from offline.ha.spares import WORKERS
 from tests.ha.experiment import Experiment
@@ -45,6 +48,39 @@ def worker_drained(run: Experiment) -> None:
     run.run_for(2)
     _bring_back_worker(run)
     run.expect_nothing_lost()
+
+
+def workers_end_together(run: Experiment) -> None:
+    """SIGTERM for all workers of a service that is deleted, whose head outlives them."""
+    run.run_for(_BEFORE_S)
+    run.stop_load()
+    run.mark("all workers get SIGTERM")
+    with ThreadPoolExecutor() as at_once:
+        took = max(at_once.map(run.cluster.drain, WORKERS))
+    run.mark("all workers have ended")
+    drain_s = int(run.cluster.service.worker.env["RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S"])
+    run.outcome.figures["drain"] = f"{took:.0f} s of {drain_s} s"
+    run.outcome.expect(took < drain_s, f"workers without requests waited for all of their {drain_s} s")
+    run.expect_nothing_lost()
+    for worker in WORKERS:
+        run.cluster.start(worker)
+    run.recover()
+
+
+def raylet_lost(run: Experiment) -> None:
+    """Its raylet follows the dashboard agent of a worker, and `ray start --block` stays."""
+    run.run_for(_BEFORE_S)
+    began = time.time()
+    for pid in run.cluster.processes(_VICTIM):
+        if psutil.Process(pid).name().startswith("ray::DashboardA"):
+            psutil.Process(pid).kill()
+    run.mark("dashboard agent killed")
+    run.wait(lambda: run.cluster.ray.alive_nodes() == len(WORKERS), "worker is gone")
+    gone = time.time() + _CLOSED_S
+    run.recover()
+    outcome = run.end_load()
+    late = [record for record in outcome.lost if record.began > gone or record.ended < began]
+    outcome.expect(not late, f"{len(late)} requests were lost that were not on the worker: {late[:2]}")
 
 
 def code_rolled_out(run: Experiment) -> None:

@@ -107,11 +107,15 @@ class Experiment:
     ) -> None:
         self.end_load()
 
-    def end_load(self) -> Outcome:
-        """Send no more, and wait for what is on its way: only now is it known what was lost."""
+    def stop_load(self) -> None:
+        """Send no more; what is on its way goes on."""
         if self._clients.poll() is None:
             self._clients.send_signal(signal.SIGTERM)
-            self._clients.wait(timeout=120)
+
+    def end_load(self) -> Outcome:
+        """Send no more, and wait for what is on its way: only now is it known what was lost."""
+        self.stop_load()
+        self._clients.wait(timeout=120)
         return self.refresh()
 
     def expect_nothing_lost(self) -> None:

@@ -48,6 +48,8 @@ SCENARIOS = {
         Scenario("head stands still", NOTHING_LOST, control_plane.head_stands_still),
         Scenario("worker killed", "only what was in flight on it", data_plane.worker_killed),
         Scenario("worker drained", NOTHING_LOST, data_plane.worker_drained),
+        Scenario("workers end together", NOTHING_LOST, data_plane.workers_end_together),
+        Scenario("raylet lost", "only what was in flight on it", data_plane.raylet_lost),
         Scenario("code rollout", NOTHING_LOST, data_plane.code_rolled_out),
         Scenario("model argument changed", NOTHING_LOST, data_plane.argument_changed),
         Scenario("scaled up and down", NOTHING_LOST, data_plane.scaled),

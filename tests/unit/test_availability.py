@@ -88,5 +88,5 @@ def test_replicas_and_ingress_sit_on_two_workers_at_least(
 
 
 def test_without_ha_replicas_share_a_worker() -> None:
-    assert "max_replicas_per_node" not in deployments(NEURON)["Engine"]
+    assert deployments(NEURON)["Engine"]["max_replicas_per_node"] == 6
     assert plan(NEURON, replicas={"min": 2, "max": 6}).placement.min_workers == 1

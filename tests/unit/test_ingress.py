@@ -72,7 +72,7 @@ def test_a_model_without_keys_is_not_put_behind_a_load_balancer() -> None:
 @pytest.mark.parametrize(
     ("certificate", "message"),
     [
-        (None, "needs certificateArn and host; without TLS there is no ingress"),
+        (None, "there is no ingress without TLS; add certificateArn and host"),
         (
             CERTIFICATE.replace("us-west-2", "us-east-1"),
             "of region us-east-1, and a load balancer in us-west-2 cannot use it",

@@ -127,7 +127,7 @@ def test_a_service_that_dies_again_and_again_ends_the_run(supervisor: Supervisor
 def test_a_service_that_lives_on_without_its_vital_process_is_started_again(
     supervisor: Supervisor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("offline.local.supervisor._LIVENESS_PERIOD_S", 0.2)
+    monkeypatch.setattr("offline.local.supervisor.LIVENESS_PERIOD_S", 0.2)
     name = f"vital-{os.getpid()}"
     (tmp_path / name).symlink_to(shutil.which("sleep") or "")
     # A shell that starts the process, and stays when it has ended.

@@ -169,7 +169,7 @@ def test_values_are_values_that_the_chart_has(on_aws: bool) -> None:
 
 
 def test_chart_values_without_the_chart_are_refused() -> None:
-    with pytest.raises(ValueError, match="no effect with enabled: false"):
+    with pytest.raises(ValueError, match="no effect without enabled: true"):
         Monitoring.model_validate({"chartValues": {"a": 1}})
 
 

@@ -214,11 +214,11 @@ def test_a_node_with_pods_is_left_alone_and_a_deleted_one_goes_within_the_hour(s
             "maxNeuronDevices 6 is below the 12 devices of inf2.48xlarge, which could never start; raise",
         ),
         ({"name": "general"}, "'general' is the pool of Ray heads and the chat page; choose another name"),
-        ({"capacityTypes": ["reserved"]}, "go together; name the reservations (cr-...)"),
-        ({"capacityReservations": ["cr-0a"]}, "go together; name the reservations (cr-...)"),
+        ({"capacityTypes": ["reserved"]}, "do not fit together; name reservations (cr-...)"),
+        ({"capacityReservations": ["cr-0a"]}, "do not fit together; name reservations (cr-...)"),
         (
             {"capacityTypes": ["reserved"], "capacityReservations": ["r-1"]},
-            "'r-1' is not the id of a capacity reservation (cr-...)",
+            "'r-1' in capacityReservations is not the id of a capacity reservation",
         ),
     ],
 )

@@ -78,7 +78,7 @@ async def test_an_empty_build_is_looked_up_for_the_clusters_version_and_printed(
     assert await value(pins.addon_version(add_on, cluster())) == "v9.9.9-eksbuild.9"
     assert aws.asked == [{"addonName": add_on, "kubernetesVersion": "1.35"}]
     (line,) = printed
-    assert f"neuron-serve:aws.cluster.addOns.{KEYS[add_on]} is empty" in line
+    assert f"aws.cluster.addOns.{KEYS[add_on]}: empty" in line
     assert "'v9.9.9-eksbuild.9'" in line
 
 

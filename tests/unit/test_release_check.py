@@ -6,7 +6,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
+from ray.serve.schema import ServeDeploySchema
 
+from tests.unit.plans import CPU, NEURON, OWN, plan
 from tests.unit.release_world import (
     APPLICATION,
     COMPLETIONS,
@@ -20,8 +23,16 @@ from tests.unit.release_world import (
     job,
     run,
 )
+from workloads.release_check_script.serve import not_in_force
+from workloads.service_plan import ServicePlan
 
 SOON = {"timeout_s": 0.3}
+# Options of deployments that Ray might report in other words than it was given.
+OPTIONS = [
+    {"name": "Greeter", "num_replicas": "auto", "user_config": {"greeting": None}},
+    {"name": "Counter", "autoscaling_config": {"max_replicas": 3}, "health_check_period_s": 5},
+    {"name": "Writer", "num_replicas": 2, "ray_actor_options": {"num_cpus": 1}},
+]
 
 
 def deployed(world: World) -> dict[str, Any]:
@@ -125,6 +136,24 @@ def test_a_scale_is_in_force_when_as_many_replicas_run(
     deployed(world)["deployed_app_config"] = wanted
     deployed(world)["deployments"] = {"Engine": deployment(target, *["RUNNING"] * running, "STOPPING")}
     assert (run(world, {"application": wanted} | SOON).code == 0) is in_force
+
+
+@pytest.mark.parametrize(
+    "planned",
+    [plan(CPU), plan(NEURON), plan(OWN), plan(OWN, deployments=OPTIONS, args={"a": [1, {"b": None}]})],
+    ids=["cpu", "neuron", "own", "options"],
+)
+def test_ray_reports_an_application_in_the_words_that_it_was_given(planned: ServicePlan) -> None:
+    config = yaml.safe_load(planned.spec["serveConfigV2"])
+    # As the controller keeps it (`apply_config` in ray/serve/_private/controller.py).
+    kept = (
+        ServeDeploySchema.model_validate(config).applications[0].model_dump(mode="json", exclude_unset=True)
+    )
+    running = {"status": "RUNNING", "deployments": {}, "deployed_app_config": kept}
+    assert kept == planned.application
+    missing = not_in_force(planned.application, running)
+    assert missing is not None
+    assert missing.startswith("waiting for the deployment ")
 
 
 @pytest.mark.parametrize(

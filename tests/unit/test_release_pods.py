@@ -203,11 +203,19 @@ def test_crashes_have_a_minute_to_be_over() -> None:
 def test_a_log_that_may_not_be_read_hides_nothing_else() -> None:
     world = starting()
     world.forbidden = {f"{KUBERNETES}/pods/head/log"}
-    world.pods = [
-        pod("head", container("ray-head", terminated(code=137, reason="OOMKilled"), restartCount=4))
-    ]
+    world.pods = [pod("head", container("ray-head", terminated(), restartCount=4))]
     words = run(world).last_words
-    assert "crashed 5 times (OOMKilled, exit code 137): its log cannot be read: HTTP 403" in words
+    assert "crashed 5 times (Error, exit code 1): its log cannot be read: HTTP 403" in words
+
+
+def test_memory_that_ran_out_is_told_in_place_of_a_log() -> None:
+    world = starting()
+    world.logs["head"] = "a line of no importance"
+    killed = terminated(code=137, reason="OOMKilled")
+    world.pods = [pod("head", container("ray-head", killed, restartCount=4))]
+    assert run(world).last_words.endswith(
+        "crashed 5 times (OOMKilled, exit code 137): it needs more memory than its limit; raise the limit"
+    )
 
 
 def test_a_volume_without_its_secret_is_not_waited_for() -> None:

@@ -138,6 +138,14 @@ def test_memory_that_ran_out_is_told_without_the_list_of_processes() -> None:
     )
 
 
+def test_a_replica_that_was_killed_for_want_of_memory_says_so_without_statistics() -> None:
+    # As Serve reports it: the exception's `repr`, with its line ends quoted.
+    told = (
+        "OutOfMemoryError('1 worker(s) were killed: 2.67GB used / 2.75GB limit (0.97)\\nOOM kill reason: x')"
+    )
+    assert last_words(told) == told.partition("\\n")[0]
+
+
 def test_an_actor_that_died_says_so() -> None:
     def fails() -> None:
         raise ActorDiedError

@@ -163,15 +163,21 @@ def test_the_release_stands_in_the_ingress_only() -> None:
     assert "user_config" not in deployment(config, "Engine")
 
 
-@pytest.mark.parametrize(
-    "changes",
-    [
-        {"replicas": {"min": 3, "max": 3}},
-        {"replicas": {"min": 2, "max": 2}},
-    ],
-)
-def test_scaling_bounds_are_not_part_of_the_release(changes: dict[str, Any]) -> None:
-    assert plan(CPU, **changes).release == plan(CPU).release
+def replicas(least: int, most: int) -> str:
+    return plan(CPU, replicas={"min": least, "max": most}).release
+
+
+def test_numbers_of_replicas_are_not_part_of_the_release() -> None:
+    assert replicas(2, 2) == replicas(3, 3)
+    assert replicas(2, 3) == replicas(2, 6)
+
+
+def test_replicas_that_begin_to_scale_by_themselves_make_a_release() -> None:
+    assert replicas(2, 2) != replicas(2, 3)
+
+
+def test_a_second_copy_of_the_api_makes_a_release_because_the_first_one_reloads() -> None:
+    assert replicas(1, 1) != replicas(2, 2)
 
 
 @pytest.mark.parametrize(
@@ -187,3 +193,12 @@ def test_scaling_bounds_are_not_part_of_the_release(changes: dict[str, Any]) -> 
 )
 def test_code_arguments_and_pod_shape_make_a_release(changes: dict[str, Any]) -> None:
     assert plan(CPU, **changes).release != plan(CPU).release
+
+
+def test_a_worker_gets_no_more_replicas_than_it_was_made_for() -> None:
+    # KubeRay rounds 1.5 CPUs up to two, so Ray has a CPU left, and memory counts for nothing.
+    small = CPU | {"worker": {"cpus": 1.5, "memoryGib": 2.75}, "cpusPerReplica": 0.5}
+    made = plan(small, replicas={"min": 2, "max": 2})
+    assert made.placement.replicas_per_worker == 1
+    (engine,) = [d for d in made.application["deployments"] if d["name"] == "Engine"]
+    assert engine["max_replicas_per_node"] == 1

@@ -72,7 +72,11 @@ def test_the_release_id_and_the_api_are_those_of_every_model(base: dict[str, Any
 @pytest.mark.parametrize(
     ("base", "changes", "reason"),
     [
-        (EMBEDDINGS, {"neuronCores": 2}, "neuronCores 2 counts NeuronCores and must be 1"),
+        (
+            EMBEDDINGS,
+            {"neuronCores": 2},
+            "neuronCores 2 counts NeuronCores, and accelerator 'cpu' has none",
+        ),
         (IMAGES, {**ON_NEURON, "neuronCores": 3}, "use 1 or 2, and more replicas"),
         (IMAGES, {"sizes": [500]}, "multiple of 64"),
         (IMAGES, {"sizes": []}, "at least 1 item"),

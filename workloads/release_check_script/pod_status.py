@@ -17,6 +17,7 @@ Object = Mapping[str, Any]
 # A container that ran for as long did start: then the kubelet begins anew with its back-off, too.
 _RAN_WELL_S = 600.0
 _UNREMARKABLE = {"ContainerCreating", "PodInitializing", "CrashLoopBackOff"}
+_NO_MEMORY = "it needs more memory than its limit; raise the limit"
 _NO_SUCH_SOURCE = re.compile(r'(secret|configmap) "[^"]*" not found|non-existent')
 
 
@@ -87,8 +88,10 @@ def crash(pod: Object, status: Object) -> Crash | None:
         return None
     if _seconds(ended.get("startedAt"), ended.get("finishedAt")) >= _RAN_WELL_S:
         return None
-    how = f"{ended.get('reason') or 'Error'}, exit code {ended['exitCode']}"
-    return Crash(status.get("restartCount", 0) + 1, how, last_words(ended.get("message") or ""))
+    reason = ended.get("reason") or "Error"
+    # One that the kernel kills has no last words.
+    words = _NO_MEMORY if reason == "OOMKilled" else last_words(ended.get("message") or "")
+    return Crash(status.get("restartCount", 0) + 1, f"{reason}, exit code {ended['exitCode']}", words)
 
 
 def missing_mount(event: Object, sure_after_s: float) -> str | None:

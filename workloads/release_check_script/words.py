@@ -19,7 +19,8 @@ _CHAIN = ("The above exception was the direct cause of", "During handling of the
 _MODULE = re.compile(r"^(?:[A-Za-z_]\w*\.)+(?=[A-Z])")
 # Advice that follows a message and takes its place at the end: pydantic's links, Ray's list of processes.
 _ADVICE = re.compile(r"^\s*For further information visit|^\t")
-_TABLE = "Top 10 memory users"
+# After the first sentence of a worker that was killed for want of memory, with line ends that may be quoted.
+_STATISTICS = re.compile(r"(?:\\n|\s)*(?:OOM kill reason|Top 10 memory users)")
 
 
 def last_words(report: str) -> str:
@@ -32,7 +33,7 @@ def last_words(report: str) -> str:
     else:
         message = [line for line in lines if line.strip()][-1:]
     kept = [line.strip() for line in message if line.strip() and not _ADVICE.match(line)]
-    sentence = " ".join(kept).partition(_TABLE)[0].strip()
+    sentence = _STATISTICS.split(" ".join(kept), maxsplit=1)[0].strip()
     return sentence if len(sentence) <= LONGEST_CHARS else sentence[:LONGEST_CHARS] + " ..."
 
 
