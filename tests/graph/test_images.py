@@ -113,7 +113,7 @@ def test_untagged_images_expire(evaluated: Evaluated) -> None:
     [
         (
             {"app": "llm", "model": "m", "accelerator": "cpu"},
-            r"services\.own\.image: missing; only for accelerator 'neuron' on target 'aws'",
+            r"services\.own\.image: missing, and the stack builds one only for accelerator 'neuron'",
         ),
         (
             {
