@@ -6,11 +6,13 @@ before that.
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from functools import cache, cached_property
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 
 import pulumi
 import urllib3
@@ -18,6 +20,8 @@ import yaml
 from kubernetes import client, config
 from kubernetes.client.exceptions import ApiException
 from kubernetes.config.config_exception import ConfigException
+
+_Answer = TypeVar("_Answer")
 
 # To connect, and to answer. A server that is there answers in milliseconds, and a busy one within seconds.
 _TIMEOUTS_S = (5, 30)
@@ -27,6 +31,16 @@ _REFUSED = {
     401: "the API server does not accept the credentials of this context; log in again, " + _ANOTHER,
     403: "the credentials of this context may not do this; ask for the right, " + _ANOTHER,
 }
+
+
+# The SDK's own threads may all be waiting for the engine, which waits for a hook, which asks here: a hook that
+# waited for one of them would wait for ever (`run_in_executor` in pulumi/runtime/resource.py).
+_THREADS = ThreadPoolExecutor(thread_name_prefix="cluster-api")
+
+
+async def in_thread(ask: Callable[..., _Answer], *args: Any) -> _Answer:
+    """Call what asks the API server without holding up the program, which goes on meanwhile."""
+    return await asyncio.get_running_loop().run_in_executor(_THREADS, ask, *args)
 
 
 class ClusterError(pulumi.RunError):

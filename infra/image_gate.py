@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from infra.cluster_api import ClusterApi, ClusterError
+from infra.cluster_api import ClusterApi, ClusterError, in_thread
 from infra.image_pulls import (
     PATIENCE_S,
     REASONS,
@@ -42,7 +42,7 @@ async def wait_for_image(
     image: str = job["template"]["spec"]["containers"][0]["image"]
     began, failing_since, missing_since = clock(), None, None
     while True:
-        pods = await asyncio.to_thread(_pods, api, namespace)
+        pods = await in_thread(_pods, api, namespace)
         statuses = _of_image(pods or [], image)
         now = clock()
         patience_s = _NO_PODS_S if pods is not None and not statuses else job["activeDeadlineSeconds"]

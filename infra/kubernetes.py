@@ -29,7 +29,7 @@ def existing_cluster(context: str | None) -> pulumi.ResourceOptions:
     async def reach() -> Any:
         from infra import cluster_api
 
-        return cluster_api.by_context(context)
+        return await cluster_api.in_thread(cluster_api.by_context, context)
 
     return _options(provider, reach, at_preview=True)
 
@@ -49,7 +49,7 @@ def own_cluster(
     async def reach() -> Any:
         from infra import cluster_api
 
-        return cluster_api.by_kubeconfig(str(await kubeconfig.future()))
+        return await cluster_api.in_thread(cluster_api.by_kubeconfig, str(await kubeconfig.future()))
 
     return _options(provider, reach, at_preview=False)
 

@@ -18,7 +18,7 @@ from typing import Any
 import pulumi
 
 from infra import cluster_rights, helm_leftovers, image_gate, namespaces, ray_schema
-from infra.cluster_api import ClusterApi, ClusterError
+from infra.cluster_api import ClusterApi, ClusterError, in_thread
 
 Reach = Callable[[], Awaitable[ClusterApi]]
 
@@ -42,7 +42,7 @@ def before_create(reach: Reach) -> Callable[[pulumi.ResourceHookArgs], Awaitable
         inputs = args.new_inputs or {}
         if args.type == _RELEASE:
             if not pulumi.runtime.is_dry_run():
-                await asyncio.to_thread(helm_leftovers.remove, api, inputs["namespace"], inputs["name"])
+                await in_thread(helm_leftovers.remove, api, inputs["namespace"], inputs["name"])
             return
         metadata = inputs["metadata"]
         if inputs["kind"] == "Job" and not pulumi.runtime.is_dry_run():
@@ -69,19 +69,19 @@ def before_update(reach: Reach) -> Callable[[pulumi.ResourceHookArgs], Awaitable
 async def _check_schema(api: ClusterApi, inputs: Mapping[str, Any]) -> None:
     if inputs["kind"] == _RAY_SERVICE:
         name, api_version = inputs["metadata"]["name"], inputs["apiVersion"]
-        await asyncio.to_thread(ray_schema.check, api, name, api_version, inputs["spec"])
+        await in_thread(ray_schema.check, api, name, api_version, inputs["spec"])
 
 
 async def _make_way(api: ClusterApi, inputs: Mapping[str, Any]) -> None:
     kind, metadata = inputs["kind"], inputs["metadata"]
-    resource = await asyncio.to_thread(api.resource_of, inputs["apiVersion"], kind)
+    resource = await in_thread(api.resource_of, inputs["apiVersion"], kind)
     if resource is None:
         return  # of a kind whose definition is yet to be made, so there can be no object
     namespace = metadata.get("namespace", "default") if resource["namespaced"] else None
     collection = collection_path(inputs["apiVersion"], resource["name"], namespace)
-    await asyncio.to_thread(cluster_rights.check, api, inputs["apiVersion"], resource["name"], namespace)
+    await in_thread(cluster_rights.check, api, inputs["apiVersion"], resource["name"], namespace)
     path = f"{collection}/{metadata['name']}"
-    found = await asyncio.to_thread(api.get, path)
+    found = await in_thread(api.get, path)
     if found and not is_ours(found):
         raise ClusterError(foreign(found))
     if found and "deletionTimestamp" in found["metadata"]:
@@ -103,7 +103,7 @@ async def _until_gone(api: ClusterApi, path: str, found: dict[str, Any]) -> None
             )
         pulumi.log.info(f"waiting until {title(found)} is deleted: {held_by(left)}", ephemeral=True)
         await asyncio.sleep(_POLL_S)
-        left = await asyncio.to_thread(api.get, path)
+        left = await in_thread(api.get, path)
 
 
 def collection_path(api_version: str, plural: str, namespace: str | None) -> str:

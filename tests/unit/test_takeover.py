@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import json
+import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pulumi
@@ -238,3 +240,24 @@ def test_names_that_no_label_can_hold_stay_apart() -> None:
     values = {namespaces.label_value(f"neuron-serve.{'x' * 90}{end}") for end in ("a", "b", "-", "_")}
     assert len(values) == 4
     assert all(len(value) <= 63 and value[-1].isalnum() for value in values)
+
+
+def test_a_hook_needs_none_of_the_threads_in_which_the_sdk_waits_for_the_engine(server: ApiServer) -> None:
+    engine = threading.Event()
+
+    async def reach() -> ClusterApi:
+        return cluster_api.by_kubeconfig(json.dumps(server.kubeconfig()))
+
+    async def run() -> None:
+        loop = asyncio.get_running_loop()
+        loop.set_default_executor(ThreadPoolExecutor(1))
+        waits = loop.run_in_executor(None, engine.wait)
+        args = pulumi.ResourceHookArgs("urn", "", "name", "", new_inputs=namespace())
+        try:
+            await asyncio.wait_for(takeover.before_create(reach)(args), timeout=10)
+        finally:
+            engine.set()
+            await waits
+
+    asyncio.run(run())
+    assert f"GET {NAMESPACE}" in server.asked
