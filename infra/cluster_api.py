@@ -33,8 +33,8 @@ _REFUSED = {
 }
 
 
-# The SDK's own threads may all be waiting for the engine, which waits for a hook, which asks here: a hook that
-# waited for one of them would wait for ever (`run_in_executor` in pulumi/runtime/resource.py).
+# The SDK's own threads may all be waiting for the engine, which waits for a hook, which asks here: a hook
+# that waited for one of them would wait for ever (`run_in_executor` in pulumi/runtime/resource.py).
 _THREADS = ThreadPoolExecutor(thread_name_prefix="cluster-api")
 
 
