@@ -53,7 +53,7 @@ class ClusterApi:
     def __init__(self, api: client.ApiClient, name: str) -> None:
         settings = api.configuration
         # urllib3 would repeat a failed request three times, and make a wait of ten seconds one of forty.
-        settings.retries = False
+        settings.retries = False  # pyright: ignore[reportAttributeAccessIssue]
         if not settings.verify_ssl:
             # Said in the kubeconfig, on purpose, and not to be repeated at every request.
             urllib3.disable_warnings(urllib3.exceptions.InsecureRequestWarning)
@@ -91,25 +91,23 @@ class ClusterApi:
         return kinds.get(kind)
 
     def _request(self, method: str, path: str, body: Any = None) -> dict[str, Any] | None:
+        headers = {"Accept": "application/json", "Content-Type": "application/json"}
+        self._api.update_params_for_auth(headers, [], ["BearerToken"])
+        url = f"{self._api.configuration.host}{path}"
         try:
-            response = self._api.call_api(
-                *self._api.param_serialize(
-                    method,
-                    path,
-                    header_params={"Accept": "application/json", "Content-Type": "application/json"},
-                    body=body,
-                    auth_settings=["BearerToken"],
-                ),
-                _request_timeout=_TIMEOUTS_S,
+            response = self._api.request(
+                method, url, headers=headers, body=body, _request_timeout=_TIMEOUTS_S
             )
-            text = response.read()
-        except (urllib3.exceptions.HTTPError, ApiException, OSError) as error:
+            return cast("dict[str, Any]", json.loads(response.data))
+        except ApiException as error:
+            if error.status == _NOT_FOUND:
+                return None
+            if error.status:
+                told = f"{method} {path}: {_explained(error.status, error.body)}"
+                raise ClusterError(f"{self.name}: {told}") from None
             raise ClusterError(self._unreachable(error)) from None
-        if response.status == _NOT_FOUND:
-            return None
-        if response.status >= 400:
-            raise ClusterError(f"{self.name}: {method} {path}: {_explained(response.status, text)}")
-        return cast("dict[str, Any]", json.loads(text))
+        except (urllib3.exceptions.HTTPError, OSError) as error:
+            raise ClusterError(self._unreachable(error)) from None
 
     def _unreachable(self, error: Exception) -> str:
         # An ApiException without a status is the client's word for a failed TLS handshake.
@@ -159,9 +157,10 @@ def _loaded_in_pod(settings: client.Configuration) -> bool:
     return True
 
 
-def _explained(status: int, text: bytes) -> str:
+def _explained(status: int, body: Any) -> str:
+    text = body.decode(errors="replace") if isinstance(body, bytes) else str(body)
     try:
         said = str(json.loads(text)["message"])
     except (ValueError, KeyError, TypeError):
-        said = text.decode(errors="replace")[:200]
+        said = text[:200]
     return f"{status} {said}; {_REFUSED.get(status, 'see the log of the API server')}"
