@@ -41,11 +41,13 @@ def service(*, step_s: float | None = DEFAULT_STEP_S, **changes: Any) -> LocalSe
         store=StoreAccess("gcs-store", tls=True),
     )
     made = from_custom_resource({"metadata": {"name": MODEL}, "spec": plan.spec})
+    _, engine = made.serve_config["applications"][0]["deployments"]
     if step_s is not None:
         application = made.serve_config["applications"][0]
         application["import_path"] = IMPORT_PATH
         application["runtime_env"]["env_vars"] = {STEP_S_ENV: str(step_s)}
     # Room for one replica more than the stack's own, because nobody adds a worker here.
+    engine["max_replicas_per_node"] += 1
     return replace(made, worker=replace(made.worker, cpus=made.worker.cpus + 1))
 
 
