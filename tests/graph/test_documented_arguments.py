@@ -20,6 +20,7 @@ from tests.graph.conftest import Evaluated
 
 # What a page may say to the Pulumi CLI (https://www.pulumi.com/docs/iac/cli/commands/, 2026-11).
 PULUMI = {
+    ("cancel",): set(),
     ("up",): {"--config-file", "--plan"},
     ("preview",): {"--refresh", "--expect-no-changes", "--save-plan"},
     ("refresh",): {"--preview-only", "--expect-no-changes"},
