@@ -43,6 +43,11 @@ async def in_thread(ask: Callable[..., _Answer], *args: Any) -> _Answer:
     return await asyncio.get_running_loop().run_in_executor(_THREADS, ask, *args)
 
 
+def api_root(api_version: str) -> str:
+    """Where the API server tells of an API, and below which it keeps the API's objects."""
+    return f"/apis/{api_version}" if "/" in api_version else f"/api/{api_version}"
+
+
 class ClusterError(pulumi.RunError):
     """The cluster cannot be used as it is; the message is one sentence and all that a user needs to see."""
 
@@ -84,8 +89,7 @@ class ClusterApi:
 
     def resource_of(self, api_version: str, kind: str) -> dict[str, Any] | None:
         """The `APIResource` of a kind: its plural `name`, and whether it is `namespaced`. None if unknown."""
-        prefix = "/apis" if "/" in api_version else "/api"
-        found = self.get(f"{prefix}/{api_version}") or {}
+        found = self.get(api_root(api_version)) or {}
         # A subresource (`rayservices/status`) has the kind of its parent.
         kinds = {entry["kind"]: entry for entry in found.get("resources", []) if "/" not in entry["name"]}
         return kinds.get(kind)

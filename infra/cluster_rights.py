@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import cache
+
 from infra.cluster_api import ClusterApi, ClusterError
 
 # What the provider does with an object in the course of its life.
@@ -9,8 +11,12 @@ _VERBS = ("get", "list", "watch", "create", "patch", "delete")
 _REVIEWS = "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews"
 
 
+@cache
 def check(api: ClusterApi, api_version: str, plural: str, namespace: str | None) -> None:
-    """Raise `ClusterError` unless the credentials may do all that the provider does with a kind of object."""
+    """Raise `ClusterError` unless the credentials may do all that the provider does with a kind of object.
+
+    Asked once for all objects of a kind in a namespace.
+    """
     group = api_version.rpartition("/")[0]
     missing = (
         []

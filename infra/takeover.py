@@ -18,7 +18,7 @@ from typing import Any
 import pulumi
 
 from infra import cluster_rights, helm_leftovers, image_gate, namespaces, ray_schema
-from infra.cluster_api import ClusterApi, ClusterError, in_thread
+from infra.cluster_api import ClusterApi, ClusterError, api_root, in_thread
 
 Reach = Callable[[], Awaitable[ClusterApi]]
 
@@ -108,9 +108,8 @@ async def _until_gone(api: ClusterApi, path: str, found: dict[str, Any]) -> None
 
 def collection_path(api_version: str, plural: str, namespace: str | None) -> str:
     """Where the API server keeps the objects of a kind."""
-    prefix = "/apis" if "/" in api_version else "/api"
     within = f"/namespaces/{namespace}" if namespace else ""
-    return f"{prefix}/{api_version}{within}/{plural}"
+    return f"{api_root(api_version)}{within}/{plural}"
 
 
 def is_ours(found: Mapping[str, Any]) -> bool:
@@ -158,8 +157,4 @@ def held_by(found: Mapping[str, Any]) -> str:
     # Of a namespace: NamespaceContentRemaining and others, with the kinds and numbers of what is left.
     said = [entry["message"] for entry in conditions if entry["status"] == "True" and entry.get("message")]
     finalizers = found["metadata"].get("finalizers", [])
-    return (
-        "; ".join(said) or f"finalizers {', '.join(finalizers)}"
-        if finalizers
-        else "; ".join(said) or "its end"
-    )
+    return "; ".join(said) or (f"finalizers {', '.join(finalizers)}" if finalizers else "its end")
