@@ -6,10 +6,12 @@ import json
 import threading
 from collections.abc import Generator
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
+
+from tests.http_server import serving
 
 VERSION = "v1.35.3"
 REVIEWS = "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews"
@@ -102,14 +104,8 @@ def api_server() -> Generator[ApiServer]:
         def log_message(self, format: str, *args: Any) -> None:
             """Nothing: the requests are in `asked`."""
 
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as http:
-        http.daemon_threads = True
-        server.url = f"http://127.0.0.1:{http.server_address[1]}"
-        thread = threading.Thread(target=http.serve_forever, args=(0.01,), daemon=True)
-        thread.start()
+    with serving(Handler) as server.url:
         try:
             yield server
         finally:
             server.ended.set()
-            http.shutdown()
-            thread.join()

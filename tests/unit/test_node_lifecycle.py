@@ -7,11 +7,10 @@ import os
 import shutil
 import signal
 import subprocess
-import threading
 import time
 from collections.abc import Generator
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +18,7 @@ import pytest
 from ray._private import services
 
 from infra.grace_periods import PROXY_DRAIN_S
+from tests.http_server import serving
 from workloads import head_pre_stop_script
 from workloads.node_lifecycle import VITAL_PROCESSES, probe_script, probes
 from workloads.serve_config import SERVE_PORT
@@ -58,13 +58,8 @@ def served(world: World) -> Generator[str]:
         def log_message(self, format: str, *args: Any) -> None:
             pass
 
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    try:
-        yield f"http://127.0.0.1:{server.server_port}"
-    finally:
-        server.shutdown()
-        server.server_close()
+    with serving(Handler) as url:
+        yield url
 
 
 def pre_stop(world: World, directory: Path, patience_s: float = 60) -> list[str]:
